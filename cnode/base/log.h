@@ -1,0 +1,21 @@
+/* Structured log lines on standard error:
+ *
+ *     2026-11-22T18:42:07.123456Z warning link peer=a@host frame of 99 bytes is malformed
+ *
+ * time (UTC), level, area (the file or subsystem), text. One line is one write(2), so that lines of several
+ * threads never mix; newlines and control characters in the text are escaped. Any thread, no lock. */
+#ifndef PYN_BASE_LOG_H
+#define PYN_BASE_LOG_H
+
+#include "base/defs.h"
+
+enum pyn_level { PYN_DEBUG, PYN_INFO, PYN_NOTICE, PYN_WARNING, PYN_ERROR, PYN_OFF };
+
+void pyn_log_set_level(enum pyn_level lowest);
+bool pyn_log_enabled(enum pyn_level level);
+/* "debug", "info", "notice", "warning", "error", "off" to a level; false for any other word. */
+PYN_MUSTCHECK bool pyn_log_parse_level(const char *word, enum pyn_level *level);
+const char *pyn_log_level_name(enum pyn_level level);
+void pyn_log(enum pyn_level level, const char *area, const char *fmt, ...) PYN_PRINTF(3, 4);
+
+#endif

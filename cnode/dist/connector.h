@@ -1,0 +1,32 @@
+/* The connection to the coordinator: the thread "pyn-coord" makes it and makes it again, for ever, with back-off and
+ * jitter. A link that the coordinator made to us serves as well. */
+#ifndef PYN_DIST_CONNECTOR_H
+#define PYN_DIST_CONNECTOR_H
+
+#include "dist/handshake.h"
+#include "dist/links.h"
+#include "dist/pending.h"
+
+struct pyn_connector;
+
+struct pyn_connector_config {
+    const char *peer; /* "name@host", copied */
+    uint16_t epmd_port;
+    unsigned handshake_ms; /* for a whole attempt: epmd, TCP, handshake */
+    int stop_fd;           /* borrowed: raised before pyn_connector_stop, ends every wait */
+};
+
+/* All borrowed things must outlive the connector. NULL: error says why. */
+struct pyn_connector *pyn_connector_start(const struct pyn_connector_config *config, struct pyn_handshakes *shakes,
+                                          struct pyn_pending *pending, struct pyn_links *links, char *error,
+                                          size_t error_size);
+/* A link to the peer was lost or came up. Any thread. */
+void pyn_connector_look(struct pyn_connector *c);
+/* The link to the peer with a new reference, or NULL. */
+struct pyn_link *pyn_connector_link(struct pyn_connector *c);
+/* Joins the thread; stop_fd has been raised. The other functions may still be called. */
+void pyn_connector_stop(struct pyn_connector *c);
+/* After pyn_connector_stop. */
+void pyn_connector_free(struct pyn_connector *c);
+
+#endif

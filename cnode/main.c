@@ -1,0 +1,175 @@
+/* Start order, and in reverse the stop order. The only file that knows every layer. */
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <ei.h>
+
+#include "app/cli.h"
+#include "app/config.h"
+#include "app/signals.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+enum { ERROR_MAX = 1024 };
+
+/* What is there once everything runs; each part stops what it started. */
+struct program {
+    struct pyn_config config;
+    char *cookie;
+    int signal_fd;
+    struct pyn_service *service;
+    struct pyn_node *node;
+};
+
+static int fail(enum pyn_exit code, const char *sentence)
+{
+    pyn_log(PYN_ERROR, "main", "%s", sentence);
+    return (int)code;
+}
+
+static void log_ready(const struct program *p)
+{
+    pyn_log(PYN_NOTICE, "main", "node ready name=%s port=%u mode=%s workers=%u python=%s", pyn_node_name(p->node),
+            (unsigned)pyn_node_port(p->node), pyn_mode_name(pyn_host_mode()), p->config.service.workers,
+            pyn_host_version());
+}
+
+/* ---- waiting for the end ---- */
+
+/* true when standard input has reached its end: whoever started us is gone. */
+static bool parent_gone(struct pollfd *fd)
+{
+    char bytes[256];
+
+    if (!(fd->revents & (POLLIN | POLLHUP | POLLERR)))
+        return false;
+    return read(fd->fd, bytes, sizeof(bytes)) <= 0;
+}
+
+/* Returns the exit code that the cause stands for. */
+static enum pyn_exit wait_for_end(const struct program *p)
+{
+    struct pollfd fds[3] = {
+        {.fd = p->signal_fd, .events = POLLIN},
+        {.fd = pyn_service_fatal_fd(p->service), .events = POLLIN},
+        {.fd = p->config.parent_pipe ? STDIN_FILENO : -1, .events = POLLIN},
+    };
+
+    for (;;) {
+        if (poll(fds, 3, -1) < 0)
+            continue; /* interrupted: the signal's descriptor is readable next */
+        if (fds[1].revents)
+            return PYN_EXIT_STUCK;
+        if (fds[0].revents) {
+            pyn_log(PYN_NOTICE, "main", "%s: stopping", strsignal(pyn_signals_caught()));
+            return PYN_EXIT_OK;
+        }
+        if (parent_gone(&fds[2])) {
+            pyn_log(PYN_NOTICE, "main", "the parent's pipe was closed: stopping");
+            return PYN_EXIT_OK;
+        }
+    }
+}
+
+/* ---- stop ---- */
+
+/* How much longer threads and Python may take once every call has ended or was interrupted. */
+#define LAST_GRACE (2 * PYN_SECOND)
+
+static int stop(struct program *p, enum pyn_exit code)
+{
+    uint64_t deadline = pyn_deadline_in(pyn_now(), p->config.drain_ms);
+    bool drained;
+
+    pyn_node_stop_listening(p->node);
+    drained = pyn_service_drain(p->service, deadline);
+    if (!drained)
+        pyn_log(PYN_WARNING, "main", "calls still run at the end of the drain time: they are interrupted");
+    if (!pyn_service_stop(p->service, pyn_now() + LAST_GRACE)) {
+        /* A thread sits in C code that does not return: nothing that it may touch can be freed. */
+        pyn_log(PYN_WARNING, "main", "a worker did not end: leaving without it");
+        pyn_node_stop(p->node);
+        _exit(code == PYN_EXIT_OK ? PYN_EXIT_NOT_DRAINED : (int)code);
+    }
+    pyn_node_stop(p->node);
+    pyn_service_free(p->service);
+    pyn_node_free(p->node);
+    if (code == PYN_EXIT_OK && !drained)
+        code = PYN_EXIT_NOT_DRAINED;
+    pyn_log(PYN_NOTICE, "main", "stopped");
+    return (int)code;
+}
+
+/* ---- start ---- */
+
+static int run(struct program *p)
+{
+    char error[ERROR_MAX];
+
+    p->signal_fd = pyn_signals_install(PYN_EXIT_NOT_DRAINED);
+    if (p->signal_fd < 0)
+        return fail(PYN_EXIT_FAILED, "signal handlers could not be installed");
+    if (!pyn_cookie_read(p->config.cookie, &p->cookie, error, sizeof(error)))
+        return fail(PYN_EXIT_USAGE, error);
+    p->config.node.cookie = p->cookie;
+    p->config.host.node_name = p->config.node.name;
+    if (!pyn_host_start(&p->config.host, error, sizeof(error)))
+        return fail(PYN_EXIT_PYTHON, error);
+    p->service = pyn_service_start(&p->config.service, error, sizeof(error));
+    if (!p->service)
+        return fail(PYN_EXIT_PYTHON, error);
+    p->node = pyn_node_start(&p->config.node, pyn_service_links(p->service), error, sizeof(error));
+    if (!p->node) {
+        enum pyn_exit code = strstr(error, "epmd") && !strstr(error, "in use") ? PYN_EXIT_NO_EPMD : PYN_EXIT_NAME_TAKEN;
+        pyn_log(PYN_ERROR, "main", "%s", error);
+        _exit((int)code);
+    }
+    pyn_service_ready(p->service, p->node);
+    log_ready(p);
+    return stop(p, wait_for_end(p));
+}
+
+/* Python's end may wait for threads of its own without a limit: a watchdog alarm ends the process instead. */
+static void finish_python(void)
+{
+    alarm(5);
+    pyn_host_stop();
+    alarm(0);
+}
+
+int main(int argc, char **argv)
+{
+    struct program p = {0};
+    char error[ERROR_MAX];
+    const char *reason;
+    int code;
+
+    switch (pyn_config_parse(&p.config, argc, argv, error, sizeof(error))) {
+    case PYN_CONFIG_HELP:
+        pyn_cli_help(stdout);
+        pyn_config_free(&p.config);
+        return PYN_EXIT_OK;
+    case PYN_CONFIG_VERSION:
+        (void)pyn_mode_possible(PYN_MODE_AUTO, &reason);
+        pyn_cli_version(stdout, pyn_host_version(), "5", pyn_mode_name(PYN_MODE_AUTO));
+        pyn_config_free(&p.config);
+        return PYN_EXIT_OK;
+    case PYN_CONFIG_BAD:
+        fprintf(stderr, "pynode: %s\n", error);
+        pyn_config_free(&p.config);
+        return PYN_EXIT_USAGE;
+    case PYN_CONFIG_RUN:
+        break;
+    }
+    pyn_log_set_level(p.config.log_level);
+    ei_init();
+    code = run(&p);
+    if (p.service && code != PYN_EXIT_PYTHON)
+        finish_python();
+    free(p.cookie);
+    pyn_config_free(&p.config);
+    return code;
+}

@@ -1,0 +1,100 @@
+"""Runs once in every interpreter, before the preload code and before any call.
+
+`erlang` is the built-in module; `_boot` is what the C side hands over: {"main": bool, "interp": int, "paths": [...],
+"executable": str | None}.
+"""
+import io
+import sys
+from _thread import _local
+
+import erlang
+
+
+class _LogStream(io.TextIOBase):
+    """stdout or stderr: whole lines go to the node's log, with the interpreter's number.
+
+    Each thread has a line of its own under way, so that lines of several threads do not mix.
+    """
+
+    def __init__(self, name, number):
+        self._name = name
+        self._number = number
+        self._pending = _local()
+
+    @property
+    def name(self):
+        return f"<{self._name}>"
+
+    @property
+    def encoding(self):
+        return "utf-8"
+
+    @property
+    def errors(self):
+        return "backslashreplace"
+
+    def fileno(self):
+        return self._number
+
+    def isatty(self):
+        return False
+
+    def writable(self):
+        return True
+
+    def write(self, text):
+        if not isinstance(text, str):
+            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
+        lines = (getattr(self._pending, "line", "") + text).split("\n")
+        self._pending.line = lines.pop()[-65536:]
+        for line in lines:
+            erlang._log(self._number, line)
+        return len(text)
+
+    def flush(self):
+        line = getattr(self._pending, "line", "")
+        if line:
+            self._pending.line = ""
+            erlang._log(self._number, line)
+
+
+def _guard_extensions():
+    """Makes single-phase extension modules fail cleanly in a sub-interpreter.
+
+    Some abort the process when a sub-interpreter loads them before the main interpreter has, so the main one loads
+    them first; the sub-interpreter's own attempt then ends in an ImportError, which says what to do instead.
+    """
+    from _frozen_importlib_external import ExtensionFileLoader
+
+    load = ExtensionFileLoader.create_module
+
+    def create_module(self, spec):
+        if "lib-dynload" not in (spec.origin or ""):
+            erlang._load_in_main(spec.name)
+        try:
+            return load(self, spec)
+        except ImportError as error:
+            if "subinterpreters" not in str(error):
+                raise
+            raise ImportError(
+                f"module {spec.name} does not support loading in subinterpreters. Put the code that needs it into a "
+                "module and call that by name, py:call(Module, Function, Args): such modules run in the main "
+                "interpreter. Or start the node in the mode multi_executor",
+                name=spec.name,
+                path=spec.origin,
+            ) from None
+
+    ExtensionFileLoader.create_module = create_module
+
+
+def _setup():
+    sys.stdout = sys.__stdout__ = _LogStream("stdout", 1)
+    sys.stderr = sys.__stderr__ = _LogStream("stderr", 2)
+    sys.path[:0] = _boot["paths"]
+    if _boot["executable"]:
+        sys.executable = _boot["executable"]
+    if not _boot["main"]:
+        _guard_extensions()
+
+
+_setup()

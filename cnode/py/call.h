@@ -1,0 +1,35 @@
+/* Running one request of a caller in Python. No Python type appears here: svc includes this. */
+#ifndef PYN_PY_CALL_H
+#define PYN_PY_CALL_H
+
+#include "base/out.h"
+#include "py/interp.h"
+
+enum pyn_call_kind { PYN_CALL_FUNCTION, PYN_CALL_EVAL, PYN_CALL_EXEC };
+
+/* Spans are terms of the request (no version byte) unless said otherwise; they live until the call has returned. */
+struct pyn_call {
+    enum pyn_call_kind kind;
+    struct pyn_span module;   /* characters, UTF-8 */
+    struct pyn_span function; /* characters, UTF-8; dotted names go through attributes */
+    struct pyn_span args;     /* a list */
+    struct pyn_span kwargs;   /* a map, or empty */
+    struct pyn_span code;     /* characters, UTF-8 */
+    struct pyn_span locals;   /* a map, or empty */
+    bool traceback;           /* exceptions come with their traceback */
+};
+
+enum pyn_call_outcome {
+    PYN_CALL_OK,
+    PYN_CALL_ERROR,
+    PYN_CALL_REFUSED, /* nothing was written or run: the module does not load in a sub-interpreter */
+};
+
+/* Runs the call and appends its result to `out`, as the API contract has it: {ok, Value}, ok (exec) or {error, Reason}.
+ * The result is whole whatever happens; only a full `out` sets out->buf.failed. Attached before and after. */
+PYN_MUSTCHECK enum pyn_call_outcome pyn_call_run(struct pyn_seat *s, const struct pyn_call *call, struct pyn_out *out);
+
+/* After an exec: calls fn for each name of `__main__` that it bound anew (characters, UTF-8). Attached. */
+void pyn_call_new_names(struct pyn_seat *s, void (*fn)(void *ctx, struct pyn_span name), void *ctx);
+
+#endif

@@ -1,0 +1,105 @@
+/* Failures of the encoder: what, and where in the structure. Nothing here is reached while all is well. */
+#include "py/encode_private.h"
+#include "py/error.h"
+
+/* A path longer than this is shown by its two ends. */
+enum { PATH_HEAD = 6, PATH_TAIL = 3 };
+
+int pyn_enc_refuse(struct pyn_enc *e, PyObject *class, const char *what, ...)
+{
+    va_list args;
+
+    va_start(args, what);
+    e->refused = class;
+    Py_XSETREF(e->what, PyUnicode_FromFormatV(what, args));
+    va_end(args);
+    if (!e->what)
+        PyErr_Clear();
+    return -1;
+}
+
+int pyn_enc_too_deep(struct pyn_enc *e, PyObject *o)
+{
+    return pyn_enc_refuse(e, PyExc_ValueError, "%s nested deeper than %u levels", Py_TYPE(o)->tp_name,
+                          PYN_ETF_MAX_DEPTH);
+}
+
+int pyn_enc_full(struct pyn_enc *e, size_t n)
+{
+    struct pyn_out *out = e->out;
+    size_t size = pyn_out_size(out);
+
+    if (size > out->buf.max || n > out->buf.max - size)
+        return pyn_enc_refuse(e, PyExc_ValueError, "a value of more than %zu bytes", out->buf.max);
+    PyErr_NoMemory();
+    return -1;
+}
+
+/* Steals place. */
+static void add_place(struct pyn_enc *e, PyObject *place)
+{
+    if (place && !e->places)
+        e->places = PyList_New(0);
+    if (!place || !e->places || PyList_Append(e->places, place) < 0)
+        PyErr_Clear(); /* the message does without it */
+    Py_XDECREF(place);
+}
+
+void pyn_enc_at_index(struct pyn_enc *e, Py_ssize_t i)
+{
+    if (e->refused)
+        add_place(e, PyUnicode_FromFormat("[%zd]", i));
+}
+
+static void add_key_place(struct pyn_enc *e, PyObject *key, const char *format)
+{
+    PyObject *repr;
+
+    if (!e->refused)
+        return;
+    repr = pyn_short_repr(key);
+    if (repr)
+        add_place(e, PyUnicode_FromFormat(format, repr));
+    Py_XDECREF(repr);
+}
+
+void pyn_enc_at_key(struct pyn_enc *e, PyObject *key)
+{
+    add_key_place(e, key, "[%U]");
+}
+
+void pyn_enc_in_key(struct pyn_enc *e, PyObject *key)
+{
+    add_key_place(e, key, "{key %U}");
+}
+
+/* " at [2]['name']", outermost place first; "" when it was the value itself. New, or NULL. */
+static PyObject *path_text(PyObject *places)
+{
+    Py_ssize_t n = places ? PyList_GET_SIZE(places) : 0;
+    PyObject *text = PyUnicode_FromString(n > 0 ? " at " : "");
+
+    for (Py_ssize_t i = 0; i < n && text; i++) {
+        if (n > PATH_HEAD + PATH_TAIL && i == PATH_HEAD) {
+            i = n - PATH_TAIL;
+            PyUnicode_AppendAndDel(&text, PyUnicode_FromString("..."));
+        }
+        PyUnicode_Append(&text, PyList_GET_ITEM(places, n - 1 - i));
+    }
+    return text;
+}
+
+void pyn_enc_raise(struct pyn_enc *e)
+{
+    if (e->refused) {
+        PyObject *path = path_text(e->places);
+
+        if (path && e->what)
+            PyErr_Format(e->refused, "cannot convert %U%U", e->what, path);
+        else
+            PyErr_NoMemory();
+        Py_XDECREF(path);
+    }
+    Py_CLEAR(e->what);
+    Py_CLEAR(e->places);
+}

@@ -1,0 +1,229 @@
+#include "py/interp_private.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "py/error.h"
+#include "py/graveyard.h"
+#include "py/module.h"
+
+static void fail(char *error, size_t size, const char *what)
+{
+    char line[1024];
+
+    pyn_error_line(line, sizeof(line));
+    snprintf(error, size, "%s: %s", what, line);
+}
+
+/* ---- the thread state ---- */
+
+#if PY_VERSION_HEX >= 0x030C0000
+/* Makes an interpreter with its own GIL. Returns its first thread state, attached; NULL: detached, error is set. */
+static PyThreadState *new_interpreter(char *error, size_t size)
+{
+    const PyInterpreterConfig config = {
+        .use_main_obmalloc = 0,
+        .allow_fork = 0,
+        .allow_exec = 0,
+        .allow_threads = 1,
+        .allow_daemon_threads = 0,
+        .check_multi_interp_extensions = 1,
+        .gil = PyInterpreterConfig_OWN_GIL,
+    };
+    PyThreadState *first = PyThreadState_New(PyInterpreterState_Main());
+    PyThreadState *state = NULL;
+    PyStatus status;
+
+    if (!first) {
+        snprintf(error, size, "out of memory for a thread state");
+        return NULL;
+    }
+    PyEval_RestoreThread(first);
+    status = Py_NewInterpreterFromConfig(&state, &config);
+    if (PyStatus_Exception(status)) {
+        snprintf(error, size, "Python made no sub-interpreter: %s", status.err_msg ? status.err_msg : "no reason given");
+        PyThreadState_Clear(first);
+        PyThreadState_DeleteCurrent();
+        return NULL;
+    }
+    PyThreadState_Swap(first);
+    PyThreadState_Clear(first);
+    PyThreadState_DeleteCurrent();
+    PyEval_RestoreThread(state);
+    return state;
+}
+#endif
+
+/* Sets s->state and attaches. */
+static bool take_state(struct pyn_seat *s, bool main, char *error, size_t size)
+{
+    static atomic_uint last_number;
+
+#if PY_VERSION_HEX >= 0x030C0000
+    if (!main && pyn_host_mode() == PYN_MODE_SUBINTERP) {
+        s->state = new_interpreter(error, size);
+        s->owns_interp = true;
+        s->interp = atomic_fetch_add(&last_number, 1) + 1;
+        return s->state != NULL;
+    }
+#else
+    (void)main;
+    (void)last_number;
+#endif
+    s->state = PyThreadState_New(PyInterpreterState_Main());
+    if (!s->state) {
+        snprintf(error, size, "out of memory for a thread state");
+        return false;
+    }
+    PyEval_RestoreThread(s->state);
+    return true;
+}
+
+/* Gives the thread state back, and the interpreter where it is the seat's. Attached before, detached after. */
+static void give_state(struct pyn_seat *s)
+{
+    if (s->owns_interp) {
+        Py_EndInterpreter(s->state); /* 3.12 and later return without a lock held (own GIL) */
+    } else {
+        PyThreadState_Clear(s->state);
+        PyThreadState_DeleteCurrent();
+    }
+}
+
+/* ---- seats ---- */
+
+static bool furnish(struct pyn_seat *s, char *error, size_t size)
+{
+    PyObject *main_module;
+
+    if (s->owns_interp && pyn_host_prepare(s->interp) != 0) {
+        fail(error, size, "preparing a sub-interpreter failed");
+        return false;
+    }
+    s->erlang_module = PyImport_ImportModule("erlang");
+    main_module = PyImport_AddModule("__main__"); /* borrowed */
+    if (!s->erlang_module || !main_module) {
+        fail(error, size, "a module of the interpreter is missing");
+        return false;
+    }
+    s->types = PyModule_GetState(s->erlang_module);
+    s->main_dict = Py_NewRef(PyModule_GetDict(main_module));
+    s->thread = PyThread_get_thread_ident();
+    return true;
+}
+
+static void clear_caches(struct pyn_seat *s)
+{
+    for (int i = 0; i < PYN_TARGETS; i++) {
+        free(s->targets[i].key);
+        Py_CLEAR(s->targets[i].module);
+        Py_CLEAR(s->targets[i].path);
+    }
+    for (int i = 0; i < PYN_CODES; i++) {
+        free(s->codes[i].key);
+        Py_CLEAR(s->codes[i].code);
+    }
+    Py_CLEAR(s->new_names);
+    Py_CLEAR(s->main_dict);
+    Py_CLEAR(s->erlang_module);
+}
+
+struct pyn_seat *pyn_seat_open(bool main, char *error, size_t size)
+{
+    struct pyn_seat *s = calloc(1, sizeof(*s));
+
+    if (!s) {
+        snprintf(error, size, "out of memory for a seat");
+        return NULL;
+    }
+    pthread_mutex_init(&s->lock, NULL);
+    if (!take_state(s, main, error, size)) {
+        pthread_mutex_destroy(&s->lock);
+        free(s);
+        return NULL;
+    }
+    if (!furnish(s, error, size)) {
+        clear_caches(s);
+        give_state(s);
+        pthread_mutex_destroy(&s->lock);
+        free(s);
+        return NULL;
+    }
+    pyn_seat_detach(s);
+    return s;
+}
+
+void pyn_seat_close(struct pyn_seat *s)
+{
+    pyn_seat_attach(s);
+    clear_caches(s);
+    give_state(s);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+}
+
+unsigned pyn_seat_interp(const struct pyn_seat *s)
+{
+    return s->interp;
+}
+
+void pyn_seat_attach(struct pyn_seat *s)
+{
+    PyEval_RestoreThread(s->state);
+    pyn_graveyard_drain(s->types ? s->types->graveyard : NULL);
+}
+
+void pyn_seat_detach(struct pyn_seat *s)
+{
+    PyThreadState *state = PyEval_SaveThread();
+    (void)s;
+    (void)state;
+}
+
+/* ---- interrupts ---- */
+
+void pyn_seat_begin(struct pyn_seat *s, uint64_t serial)
+{
+    pthread_mutex_lock(&s->lock);
+    s->serial = serial;
+    s->interrupted = false;
+    pthread_mutex_unlock(&s->lock);
+}
+
+bool pyn_seat_end(struct pyn_seat *s)
+{
+    bool interrupted;
+
+    pthread_mutex_lock(&s->lock);
+    s->serial = 0;
+    interrupted = s->interrupted;
+    pthread_mutex_unlock(&s->lock);
+    if (interrupted) {
+        /* The exception may not have been raised yet: it must not hit the next call. Nobody sets it anew, as the
+         * serial is gone. */
+        PyThreadState_SetAsyncExc(s->thread, NULL);
+        PyErr_Clear();
+    }
+    return interrupted;
+}
+
+bool pyn_seat_interrupt(struct pyn_seat *s, uint64_t serial)
+{
+    /* SetAsyncExc finds only threads of the interpreter that its caller is attached to. */
+    PyThreadState *state = PyThreadState_New(s->state->interp);
+    bool done = false;
+
+    if (!state)
+        return false;
+    PyEval_RestoreThread(state);
+    pthread_mutex_lock(&s->lock);
+    if (s->serial == serial) {
+        done = PyThreadState_SetAsyncExc(s->thread, PyExc_KeyboardInterrupt) == 1;
+        s->interrupted = s->interrupted || done;
+    }
+    pthread_mutex_unlock(&s->lock);
+    PyThreadState_Clear(state);
+    PyThreadState_DeleteCurrent();
+    return done;
+}

@@ -1,0 +1,50 @@
+/* Between py/interp.c and py/call.c. */
+#ifndef PYN_PY_INTERP_PRIVATE_H
+#define PYN_PY_INTERP_PRIVATE_H
+
+#include <pthread.h>
+
+#include "py/host_private.h"
+#include "py/interp.h"
+#include "py/types.h"
+
+enum { PYN_TARGETS = 512, PYN_CODES = 64 };
+
+/* A callable that was asked for before, by the bytes of its names: saves the making of strings, not the lookup, so that a
+ * module that was reloaded or patched is always called as it is now. */
+struct pyn_target {
+    uint64_t hash;      /* 0: empty */
+    uint8_t *key;       /* owned: module, 0xff, function */
+    size_t key_len;
+    PyObject *module;   /* owned str */
+    PyObject *path;     /* owned tuple of str */
+    bool is_main;       /* the module is __main__ */
+};
+
+/* Code that was compiled before. */
+struct pyn_code {
+    uint64_t hash; /* 0: empty */
+    uint8_t *key;  /* owned: the source, behind a byte for the kind */
+    size_t key_len;
+    PyObject *code; /* owned */
+};
+
+/* The caches belong to the seat, not the interpreter: no other thread touches them, with or without a GIL. */
+struct pyn_seat {
+    PyThreadState *state; /* this thread's, in its interpreter */
+    unsigned interp;
+    bool owns_interp;
+    unsigned long thread; /* as PyThreadState_SetAsyncExc wants it */
+    struct pyn_types *types; /* borrowed from erlang_module */
+    PyObject *erlang_module; /* owned */
+    PyObject *main_dict;     /* owned: of __main__ */
+    PyObject *new_names;     /* owned list: what the last exec bound; NULL where nobody asks */
+    struct pyn_target targets[PYN_TARGETS];
+    struct pyn_code codes[PYN_CODES];
+
+    pthread_mutex_t lock; /* guards serial and interrupted; innermost: only SetAsyncExc is called under it */
+    uint64_t serial;      /* the call that runs, 0: none */
+    bool interrupted;
+};
+
+#endif

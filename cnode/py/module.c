@@ -1,0 +1,110 @@
+#include "py/module.h"
+
+#include "base/log.h"
+#include "py/host.h"
+#include "py/host_private.h"
+
+/* erlang._log(stream, line): a line of stdout (1) or stderr (2) goes to the node's log. */
+static PyObject *module_log(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    int stream;
+    const char *line;
+    unsigned interp;
+
+    if (!PyArg_ParseTuple(args, "is", &stream, &line))
+        return NULL;
+    interp = pyn_host_interp_number(PyInterpreterState_Get());
+    Py_BEGIN_ALLOW_THREADS
+    pyn_log(stream == 2 ? PYN_WARNING : PYN_INFO, "python", "interp=%u stream=%s %s", interp,
+            stream == 2 ? "stderr" : "stdout", line);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
+}
+
+/* erlang._load_in_main(name): imports the module in the main interpreter, on this thread; errors are not ours to
+ * report, the import that follows in the own interpreter will. */
+static PyObject *module_load_in_main(PyObject *Py_UNUSED(module), PyObject *name)
+{
+    const char *text = PyUnicode_AsUTF8(name);
+
+    if (!text)
+        return NULL;
+    pyn_host_import_in_main(text);
+    Py_RETURN_NONE;
+}
+
+static PyObject *module_node(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
+{
+    return PyUnicode_FromString(pyn_host_node_name());
+}
+
+static PyMethodDef methods[] = {
+    {"node", module_node, METH_NOARGS, "node() -> str\n\nThe name of this node, such as 'py1@host'."},
+    {"_log", module_log, METH_VARARGS, NULL},
+    {"_load_in_main", module_load_in_main, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static int module_exec(PyObject *module)
+{
+    return pyn_types_init(PyModule_GetState(module), module);
+}
+
+static int module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    struct pyn_types *ty = PyModule_GetState(module);
+    return ty ? pyn_types_traverse(ty, visit, arg) : 0;
+}
+
+static int module_clear(PyObject *module)
+{
+    struct pyn_types *ty = PyModule_GetState(module);
+    if (ty)
+        pyn_types_clear(ty);
+    return 0;
+}
+
+static void module_free(void *module)
+{
+    module_clear(module);
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, module_exec},
+#ifdef Py_MOD_PER_INTERPRETER_GIL_SUPPORTED
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+#ifdef Py_GIL_DISABLED
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL},
+};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "erlang",
+    .m_doc = "The Erlang cluster that this Python code runs in.",
+    .m_size = sizeof(struct pyn_types),
+    .m_methods = methods,
+    .m_slots = slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
+};
+
+PyMODINIT_FUNC PyInit_erlang(void)
+{
+    return PyModuleDef_Init(&definition);
+}
+
+struct pyn_types *pyn_module_types(void)
+{
+    PyObject *module = PyImport_ImportModule("erlang");
+    struct pyn_types *ty;
+
+    if (!module)
+        return NULL;
+    ty = PyModule_GetState(module);
+    Py_DECREF(module); /* sys.modules keeps it; the seat holds a reference of its own besides */
+    return ty;
+}

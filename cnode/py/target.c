@@ -1,0 +1,171 @@
+#include "py/target.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- names ---- */
+
+static bool key_matches(const struct pyn_target *t, uint64_t hash, struct pyn_span m, struct pyn_span f)
+{
+    return t->hash == hash && t->key_len == m.len + 1 + f.len && memcmp(t->key, m.ptr, m.len) == 0 &&
+           t->key[m.len] == 0xff && memcmp(t->key + m.len + 1, f.ptr, f.len) == 0;
+}
+
+static PyObject *interned(struct pyn_span text)
+{
+    PyObject *s = PyUnicode_DecodeUTF8((const char *)text.ptr, (Py_ssize_t)text.len, NULL);
+    if (s)
+        PyUnicode_InternInPlace(&s);
+    return s;
+}
+
+/* "a.b.c" to the tuple ('a', 'b', 'c'). */
+static PyObject *split_path(struct pyn_span dotted)
+{
+    PyObject *list = PyList_New(0);
+    PyObject *tuple = NULL;
+    const uint8_t *at = dotted.ptr, *end = dotted.ptr + dotted.len;
+
+    while (list && at <= end) {
+        const uint8_t *dot = memchr(at, '.', (size_t)(end - at));
+        const uint8_t *stop = dot ? dot : end;
+        PyObject *name = interned((struct pyn_span){at, (size_t)(stop - at)});
+        int bad = !name || PyList_Append(list, name);
+        Py_XDECREF(name);
+        if (bad)
+            goto out;
+        at = stop + 1;
+    }
+    if (list)
+        tuple = PyList_AsTuple(list);
+out:
+    Py_XDECREF(list);
+    return tuple;
+}
+
+static int fill_target(struct pyn_target *t, uint64_t hash, struct pyn_span m, struct pyn_span f)
+{
+    free(t->key);
+    Py_CLEAR(t->module);
+    Py_CLEAR(t->path);
+    t->hash = 0;
+    t->key = malloc(m.len + 1 + f.len);
+    t->module = interned(m);
+    t->path = split_path(f);
+    if (!t->key || !t->module || !t->path) {
+        if (!PyErr_Occurred())
+            PyErr_NoMemory();
+        return -1;
+    }
+    memcpy(t->key, m.ptr, m.len);
+    t->key[m.len] = 0xff; /* no byte of UTF-8 */
+    memcpy(t->key + m.len + 1, f.ptr, f.len);
+    t->key_len = m.len + 1 + f.len;
+    t->is_main = pyn_span_is(m, "__main__");
+    t->hash = hash ? hash : 1;
+    return 0;
+}
+
+/* ---- lookups ---- */
+
+static bool is_refusal(void)
+{
+    PyObject *type, *value, *trace, *text;
+    const char *message;
+    bool refused = false;
+
+    if (!PyErr_ExceptionMatches(PyExc_ImportError))
+        return false;
+    PyErr_Fetch(&type, &value, &trace);
+    PyErr_NormalizeException(&type, &value, &trace);
+    text = value ? PyObject_Str(value) : NULL;
+    message = text ? PyUnicode_AsUTF8(text) : NULL;
+    refused = message && strstr(message, "does not support loading in subinterpreters");
+    Py_XDECREF(text);
+    PyErr_Clear();
+    PyErr_Restore(type, value, trace);
+    return refused;
+}
+
+static PyObject *find_module(struct pyn_seat *s, PyObject *name, bool *refused)
+{
+    PyObject *module = PyImport_GetModule(name);
+
+    if (module || PyErr_Occurred())
+        return module;
+    module = PyImport_Import(name);
+    if (!module && s->owns_interp)
+        *refused = is_refusal();
+    return module;
+}
+
+/* The first name of a call to __main__: missing there is a NameError, as it would be in code that runs there. */
+static PyObject *find_in_main(struct pyn_seat *s, PyObject *name)
+{
+    PyObject *value = PyDict_GetItemWithError(s->main_dict, name); /* borrowed */
+
+    if (value)
+        return Py_NewRef(value);
+    if (!PyErr_Occurred())
+        PyErr_Format(PyExc_NameError, "name '%U' is not defined", name);
+    return NULL;
+}
+
+PyObject *pyn_target_find(struct pyn_seat *s, struct pyn_span m, struct pyn_span f, bool *refused)
+{
+    uint64_t hash = pyn_span_hash(f, pyn_span_hash(m, 0));
+    struct pyn_target *t = &s->targets[hash % PYN_TARGETS];
+    PyObject *name, *path, *at;
+    Py_ssize_t i = 0;
+
+    *refused = false;
+    if (!key_matches(t, hash ? hash : 1, m, f) && fill_target(t, hash, m, f) != 0)
+        return NULL;
+    /* The lookups run Python code, and a call nested in that may refill the entry. */
+    name = Py_NewRef(t->module);
+    path = Py_NewRef(t->path);
+    at = t->is_main ? find_in_main(s, PyTuple_GET_ITEM(path, i++)) : find_module(s, name, refused);
+    for (; at && i < PyTuple_GET_SIZE(path); i++) {
+        PyObject *next = PyObject_GetAttr(at, PyTuple_GET_ITEM(path, i));
+        Py_DECREF(at);
+        at = next;
+    }
+    Py_DECREF(path);
+    Py_DECREF(name);
+    return at;
+}
+
+/* ---- code ---- */
+
+PyObject *pyn_code_find(struct pyn_seat *s, struct pyn_span source, int start)
+{
+    uint64_t hash = pyn_span_hash(source, (uint64_t)start) | 1;
+    struct pyn_code *c = &s->codes[hash / 2 % PYN_CODES];
+    PyObject *code;
+    char *text;
+
+    if (memchr(source.ptr, 0, source.len)) {
+        PyErr_SetString(PyExc_ValueError, "source code cannot contain null bytes");
+        return NULL;
+    }
+    if (c->hash == hash && c->key_len == source.len + 1 && c->key[0] == (uint8_t)start &&
+        memcmp(c->key + 1, source.ptr, source.len) == 0)
+        return Py_NewRef(c->code);
+    text = malloc(source.len + 2);
+    if (!text)
+        return PyErr_NoMemory();
+    text[0] = (char)start;
+    memcpy(text + 1, source.ptr, source.len);
+    text[source.len + 1] = 0;
+    code = Py_CompileString(text + 1, "<erlang>", start);
+    if (!code || source.len > 4096) { /* what is long is not asked for often */
+        free(text);
+        return code;
+    }
+    free(c->key);
+    Py_XSETREF(c->code, Py_NewRef(code));
+    c->key = (uint8_t *)text;
+    c->key_len = source.len + 1;
+    c->hash = hash;
+    return code;
+}

@@ -1,0 +1,366 @@
+#include "sched/pool.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "sched/pool_private.h"
+
+/* ---- queues ---- */
+
+static struct pyn_queue *queue_of(struct pyn_pool *p, struct pyn_job *job)
+{
+    if (job->group >= 0 && (unsigned)job->group < p->group_count)
+        return &p->groups[job->group];
+    if (job->lane == PYN_LANE_MAIN && p->config.main_workers == 0)
+        job->lane = PYN_LANE_WORK;
+    return &p->lanes[job->lane];
+}
+
+static bool serves(const struct pyn_worker *w, const struct pyn_job *job)
+{
+    if (job->group >= 0)
+        return w->group == job->group;
+    return w->lane == job->lane && !w->spare;
+}
+
+struct pyn_worker *pyn_pool_pop_idle(struct pyn_pool *p, const struct pyn_job *job)
+{
+    struct pyn_worker **at = &p->idle;
+
+    for (; *at; at = &(*at)->next_idle) {
+        struct pyn_worker *w = *at;
+        if (job ? serves(w, job) : pyn_pool_may_lead(w)) {
+            *at = w->next_idle;
+            w->next_idle = NULL;
+            w->idle = false;
+            atomic_fetch_sub_explicit(&p->idle_count, 1, memory_order_relaxed);
+            return w;
+        }
+    }
+    return NULL;
+}
+
+void pyn_pool_push_locked(struct pyn_pool *p, struct pyn_job *job, const struct pyn_worker *pusher)
+{
+    struct pyn_worker *w;
+
+    pyn_queue_push(queue_of(p, job), job);
+    atomic_fetch_add_explicit(&p->queued, 1, memory_order_relaxed);
+    w = pyn_pool_pop_idle(p, job);
+    if (w) {
+        p->waking[w->lane]++;
+        pthread_cond_signal(&w->cond);
+    } else if (p->leader && p->leader != pusher && p->leader != &p->io && serves(p->leader, job)) {
+        /* Nobody else can run it, and the leader may be waiting for messages: it has to look. */
+        p->ops.wake(p->ops.ctx);
+    }
+}
+
+struct pyn_job *pyn_pool_next_locked(struct pyn_pool *p, struct pyn_worker *w)
+{
+    struct pyn_job *job = NULL;
+
+    if (w->group >= 0 && (unsigned)w->group < p->group_count)
+        job = pyn_queue_pop(&p->groups[w->group]);
+    if (!job && !w->spare)
+        job = pyn_queue_pop(&p->lanes[w->lane]);
+    if (job)
+        atomic_fetch_sub_explicit(&p->queued, 1, memory_order_relaxed);
+    return job;
+}
+
+void pyn_pool_deliver(struct pyn_pool *p, struct pyn_job *job)
+{
+    /* Only the leader polls, and it stays leader while it does: reading p->leader needs no lock here. */
+    pyn_queue_push(&p->leader->incoming, job);
+}
+
+void pyn_pool_settle(struct pyn_pool *p)
+{
+    struct pyn_worker *w = p->leader;
+
+    pthread_mutex_lock(&w->lock);
+    pyn_queue_append(&w->batch, &w->incoming);
+    pthread_mutex_unlock(&w->lock);
+}
+
+static unsigned take_batch(struct pyn_worker *w, bool (*match)(void *ctx, struct pyn_job *job), void *ctx, struct pyn_queue *out)
+{
+    unsigned taken;
+
+    pthread_mutex_lock(&w->lock);
+    taken = pyn_queue_take(&w->batch, out, match, ctx);
+    pthread_mutex_unlock(&w->lock);
+    return taken;
+}
+
+void pyn_pool_push(struct pyn_pool *p, struct pyn_job *job)
+{
+    pthread_mutex_lock(&p->lock);
+    pyn_pool_push_locked(p, job, NULL);
+    pthread_mutex_unlock(&p->lock);
+}
+
+void pyn_pool_take(struct pyn_pool *p, bool (*match)(void *ctx, struct pyn_job *job), void *ctx, struct pyn_queue *out)
+{
+    unsigned taken = 0;
+
+    pthread_mutex_lock(&p->lock);
+    for (unsigned i = 0; i < PYN_LANES; i++)
+        taken += pyn_queue_take(&p->lanes[i], out, match, ctx);
+    for (unsigned i = 0; i < p->group_count; i++)
+        taken += pyn_queue_take(&p->groups[i], out, match, ctx);
+    atomic_fetch_sub_explicit(&p->queued, taken, memory_order_relaxed);
+    for (unsigned i = 0; i < p->worker_count; i++)
+        take_batch(p->workers[i], match, ctx, out);
+    take_batch(&p->io, match, ctx, out);
+    pthread_mutex_unlock(&p->lock);
+}
+
+/* ---- what runs ---- */
+
+void pyn_pool_each_running(struct pyn_pool *p, void (*fn)(void *ctx, struct pyn_worker *w, struct pyn_job *job), void *ctx)
+{
+    pthread_mutex_lock(&p->lock);
+    for (unsigned i = 0; i < p->worker_count; i++) {
+        struct pyn_worker *w = p->workers[i];
+        pthread_mutex_lock(&w->lock);
+        if (w->job)
+            fn(ctx, w, w->job);
+        pthread_mutex_unlock(&w->lock);
+    }
+    pthread_mutex_unlock(&p->lock);
+}
+
+uint64_t pyn_worker_done(struct pyn_worker *w)
+{
+    uint64_t now = pyn_now();
+    uint64_t took;
+
+    pthread_mutex_lock(&w->lock);
+    took = now - w->busy_since;
+    w->job = NULL;
+    w->busy_since = 0;
+    pthread_mutex_unlock(&w->lock);
+    w->now = now;
+    atomic_fetch_sub_explicit(&w->pool->running, 1, memory_order_relaxed);
+    return took;
+}
+
+uint64_t pyn_worker_busy_since(struct pyn_worker *w)
+{
+    uint64_t since;
+
+    pthread_mutex_lock(&w->lock);
+    since = w->job ? w->busy_since : 0;
+    pthread_mutex_unlock(&w->lock);
+    return since;
+}
+
+bool pyn_pool_active(struct pyn_pool *p)
+{
+    return atomic_load_explicit(&p->running, memory_order_relaxed) > 0 ||
+           atomic_load_explicit(&p->queued, memory_order_relaxed) > 0;
+}
+
+void pyn_pool_stats(struct pyn_pool *p, struct pyn_pool_stats *s)
+{
+    pthread_mutex_lock(&p->lock);
+    *s = (struct pyn_pool_stats){
+        .workers = p->worker_count,
+        .busy = atomic_load_explicit(&p->running, memory_order_relaxed),
+        .queued = atomic_load_explicit(&p->queued, memory_order_relaxed),
+        .stuck = p->stuck,
+        .stuck_total = p->stuck_total,
+        .deposed = p->deposed,
+        .io_reads = p->leader == &p->io,
+    };
+    pthread_mutex_unlock(&p->lock);
+}
+
+/* ---- lifetime ---- */
+
+static void init_worker(struct pyn_pool *p, struct pyn_worker *w, unsigned id, enum pyn_lane lane)
+{
+    *w = (struct pyn_worker){.pool = p, .id = id, .lane = lane, .group = PYN_ANY_GROUP};
+    pthread_cond_init(&w->cond, NULL);
+    pthread_mutex_init(&w->lock, NULL);
+}
+
+static void fini_worker(struct pyn_worker *w)
+{
+    pthread_cond_destroy(&w->cond);
+    pthread_mutex_destroy(&w->lock);
+}
+
+/* With pool->lock held. */
+static struct pyn_worker *spawn_worker(struct pyn_pool *p, enum pyn_lane lane)
+{
+    struct pyn_worker *w = malloc(sizeof(*w));
+    pthread_attr_t attr;
+    int error;
+
+    if (!w)
+        return NULL;
+    init_worker(p, w, p->worker_count + 1, lane);
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, p->config.stack_size);
+    error = pthread_create(&w->thread, &attr, pyn_worker_main, w);
+    pthread_attr_destroy(&attr);
+    if (error) {
+        fini_worker(w);
+        free(w);
+        return NULL;
+    }
+    p->workers[p->worker_count++] = w;
+    p->starting++;
+    return w;
+}
+
+static unsigned max_workers(const struct pyn_pool_config *c)
+{
+    return c->workers + c->main_workers + c->max_stuck;
+}
+
+static struct pyn_pool *alloc_pool(const struct pyn_pool_config *config, const struct pyn_pool_ops *ops)
+{
+    struct pyn_pool *p = calloc(1, sizeof(*p));
+    unsigned max = max_workers(config);
+
+    if (!p)
+        return NULL;
+    p->config = *config;
+    p->ops = *ops;
+    p->group_count = max + 1;
+    p->workers = calloc(max, sizeof(struct pyn_worker *));
+    p->groups = calloc(p->group_count, sizeof(*p->groups));
+    pthread_mutex_init(&p->lock, NULL);
+    pthread_cond_init(&p->started, NULL);
+    init_worker(p, &p->io, 0, PYN_LANE_WORK);
+    p->leader = &p->io; /* until the first worker is idle */
+    if (!p->workers || !p->groups) {
+        pyn_pool_free(p);
+        return NULL;
+    }
+    return p;
+}
+
+struct pyn_pool *pyn_pool_new(const struct pyn_pool_config *config, const struct pyn_pool_ops *ops)
+{
+    struct pyn_pool *p = alloc_pool(config, ops);
+    bool ok = true;
+
+    if (!p)
+        return NULL;
+    pthread_mutex_lock(&p->lock);
+    for (unsigned i = 0; ok && i < config->workers + config->main_workers; i++) {
+        ok = spawn_worker(p, i < config->workers ? PYN_LANE_WORK : PYN_LANE_MAIN) != NULL;
+        /* One after the other: interpreters are made under the main interpreter's lock anyway, and what a preload
+         * prints stays in order. */
+        while (p->starting > 0)
+            pthread_cond_wait(&p->started, &p->lock);
+        ok = ok && !p->start_failed;
+    }
+    ok = ok && pthread_create(&p->io.thread, NULL, pyn_io_main, &p->io) == 0;
+    p->has_io = ok;
+    pthread_mutex_unlock(&p->lock);
+    if (!ok) {
+        if (pyn_pool_stop(p, PYN_NEVER, NULL))
+            pyn_pool_free(p);
+        return NULL;
+    }
+    return p;
+}
+
+static void drop_all(struct pyn_pool *p, void (*drop)(void *ctx, struct pyn_job *job))
+{
+    struct pyn_queue rest = {0};
+    struct pyn_job *job;
+
+    pthread_mutex_lock(&p->lock);
+    for (unsigned i = 0; i < PYN_LANES; i++)
+        pyn_queue_append(&rest, &p->lanes[i]);
+    for (unsigned i = 0; i < p->group_count; i++)
+        pyn_queue_append(&rest, &p->groups[i]);
+    atomic_store(&p->queued, 0);
+    pthread_mutex_unlock(&p->lock);
+    while ((job = pyn_queue_pop(&rest)))
+        drop(p->ops.ctx, job);
+}
+
+static bool join_by(pthread_t thread, uint64_t deadline)
+{
+    struct timespec ts = {.tv_sec = (time_t)(deadline / PYN_SECOND), .tv_nsec = (long)(deadline % PYN_SECOND)};
+
+    if (deadline == PYN_NEVER)
+        return pthread_join(thread, NULL) == 0;
+    return pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &ts) == 0;
+}
+
+bool pyn_pool_stop(struct pyn_pool *p, uint64_t deadline, void (*drop)(void *ctx, struct pyn_job *job))
+{
+    bool all = true;
+
+    pthread_mutex_lock(&p->lock);
+    p->stopping = true;
+    for (unsigned i = 0; i < p->worker_count; i++)
+        pthread_cond_signal(&p->workers[i]->cond);
+    pthread_cond_signal(&p->io.cond);
+    p->ops.wake(p->ops.ctx);
+    pthread_mutex_unlock(&p->lock);
+
+    if (p->has_io)
+        all = join_by(p->io.thread, deadline);
+    for (unsigned i = 0; i < p->worker_count; i++) {
+        struct pyn_worker *w = p->workers[i];
+        if (w && !join_by(w->thread, deadline))
+            all = false;
+    }
+    if (drop)
+        drop_all(p, drop);
+    return all;
+}
+
+void pyn_pool_free(struct pyn_pool *p)
+{
+    if (!p)
+        return;
+    for (unsigned i = 0; p->workers && i < p->worker_count; i++) {
+        fini_worker(p->workers[i]);
+        free(p->workers[i]);
+    }
+    fini_worker(&p->io);
+    pthread_cond_destroy(&p->started);
+    pthread_mutex_destroy(&p->lock);
+    free(p->workers);
+    free(p->groups);
+    free(p);
+}
+
+bool pyn_pool_replace(struct pyn_pool *p, struct pyn_worker *w)
+{
+    struct pyn_worker *other = NULL;
+
+    pthread_mutex_lock(&p->lock);
+    if (w->stuck) {
+        pthread_mutex_unlock(&p->lock);
+        return true;
+    }
+    w->stuck = true;
+    p->stuck++;
+    p->stuck_total++;
+    for (unsigned i = 0; i < p->worker_count && !other; i++) {
+        struct pyn_worker *s = p->workers[i];
+        if (s->spare && !s->stuck && s->lane == w->lane)
+            other = s;
+    }
+    if (other) {
+        other->spare = false;
+        pthread_cond_signal(&other->cond);
+    } else if (p->worker_count < max_workers(&p->config)) {
+        other = spawn_worker(p, w->lane);
+    }
+    pthread_mutex_unlock(&p->lock);
+    return other != NULL;
+}

@@ -1,0 +1,129 @@
+/* Workers that take turns at reading: leader and followers.
+ *
+ * DESIGN. Handing a message from a reading thread to a working one costs more than a short call does, so the worker that
+ * is the leader waits for messages, runs the short jobs among them itself and sends all their answers together. What is
+ * known to be long (ops.estimate) goes to another worker through a queue. A job that turns out to be long while the leader
+ * runs it is noticed by the watchdog (pyn_pool_watch), which deposes the leader: a follower gets the turn to read, and the
+ * rest of the batch goes to the queues. When every worker is busy the turn goes to the io thread, which only reads and
+ * queues; it gives the turn back as soon as a worker is idle. So messages are read, and pings, overloads and
+ * cancellations answered, whatever Python does.
+ *
+ * A job runs on a worker of its group (interpreter) when it names one, else on any worker of its lane.
+ *
+ * Locks: `pool->lock` guards queues, the idle list, who leads, and counts. Each worker's `lock` guards its batch, its
+ * current job and whether it leads; order: pool->lock before worker->lock. ops are called with neither held, but for
+ * those whose comment says so. The pool knows nothing of Python, sockets or messages. */
+#ifndef PYN_SCHED_POOL_H
+#define PYN_SCHED_POOL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "sched/queue.h"
+
+struct pyn_pool;
+
+/* One thread. Members are the pool's, but for those that say otherwise. */
+struct pyn_worker {
+    struct pyn_pool *pool;
+    unsigned id;
+    enum pyn_lane lane;
+    void *seat; /* set by ops.start: what the worker needs to run jobs; NULL for the io thread */
+    int group;  /* set by ops.start */
+
+    pthread_t thread;
+    pthread_cond_t cond; /* with pool->lock: there is something to do */
+
+    /* guarded by pool->lock */
+    bool idle;
+    bool stuck; /* its job did not end when interrupted; a replacement runs */
+    bool spare; /* it came back after it had been replaced: serves its own group only */
+    struct pyn_worker *next_idle;
+
+    pthread_mutex_t lock;
+    /* guarded by lock */
+    bool leading;
+    struct pyn_queue batch;
+    struct pyn_job *job; /* running now */
+    uint64_t busy_since; /* when job was begun, or the waiting for the interpreter before it; 0: not running */
+
+    /* the worker's own */
+    struct pyn_queue incoming; /* what the poll under way delivered */
+    uint64_t now;              /* when its last job ended, to save a clock call */
+};
+
+struct pyn_pool_ops {
+    void *ctx;
+    /* On the new thread: opens the seat, sets group. false: the worker cannot work (logged by start). */
+    bool (*start)(void *ctx, struct pyn_worker *w);
+    /* On the worker's thread, at its end. */
+    void (*stop)(void *ctx, struct pyn_worker *w);
+    /* Around jobs: take and give back the interpreter. */
+    void (*attach)(void *ctx, struct pyn_worker *w);
+    void (*detach)(void *ctx, struct pyn_worker *w);
+    /* Runs the job and disposes of it; attached. Calls pyn_worker_done before the job's memory goes. */
+    void (*run)(void *ctx, struct pyn_worker *w, struct pyn_job *job);
+    /* Sends the answers that the worker made. Detached. */
+    void (*flush)(void *ctx, struct pyn_worker *w);
+    /* The same for answers that a deposed leader has not sent; on the watchdog. */
+    void (*flush_for)(void *ctx, struct pyn_worker *w);
+    /* Waits for messages for timeout_ms and calls pyn_pool_deliver for each job. Detached; only the leader calls it. */
+    void (*poll)(void *ctx, int timeout_ms);
+    /* Makes poll return. May be called under pool->lock: takes no lock of its own. */
+    void (*wake)(void *ctx);
+    /* How long the job will take, in ns, as far as is known (0: no idea). No lock, no Python. */
+    uint64_t (*estimate)(void *ctx, struct pyn_job *job);
+};
+
+struct pyn_pool_config {
+    unsigned workers;      /* of PYN_LANE_WORK */
+    unsigned main_workers; /* of PYN_LANE_MAIN; 0: there is no such lane, its jobs go to PYN_LANE_WORK */
+    unsigned max_stuck;    /* so many replacements at most */
+    bool parallel;         /* workers run Python at the same time: surplus short jobs go to idle workers */
+    size_t stack_size;     /* bytes for each worker */
+};
+
+/* Starts all threads and waits until every worker's start returned. NULL when one failed (all others are stopped). */
+struct pyn_pool *pyn_pool_new(const struct pyn_pool_config *config, const struct pyn_pool_ops *ops);
+/* Tells all threads to end when their queues are empty, and waits until `deadline` (ns of pyn_now). Jobs that still
+ * wait go to drop. true: every thread ended and was joined; false: some are stuck, and the pool must not be freed. */
+bool pyn_pool_stop(struct pyn_pool *p, uint64_t deadline, void (*drop)(void *ctx, struct pyn_job *job));
+void pyn_pool_free(struct pyn_pool *p);
+
+/* The leader's poll got a job. Only from within ops.poll. */
+void pyn_pool_deliver(struct pyn_pool *p, struct pyn_job *job);
+/* Makes what was delivered in this poll visible to pyn_pool_take. Only from within ops.poll. */
+void pyn_pool_settle(struct pyn_pool *p);
+/* Queues a job from any thread (a job that must run elsewhere). */
+void pyn_pool_push(struct pyn_pool *p, struct pyn_job *job);
+/* Moves every waiting job (queues and batches) that matches to `out`. match runs under locks. */
+void pyn_pool_take(struct pyn_pool *p, bool (*match)(void *ctx, struct pyn_job *job), void *ctx, struct pyn_queue *out);
+/* Calls fn for each worker that runs a job, under the worker's lock (the job stays alive for that long). */
+void pyn_pool_each_running(struct pyn_pool *p, void (*fn)(void *ctx, struct pyn_worker *w, struct pyn_job *job), void *ctx);
+
+/* The job that run was given has its answer: the watchdog will not see it any more. On the worker's thread. Returns the
+ * nanoseconds that it ran. */
+uint64_t pyn_worker_done(struct pyn_worker *w);
+/* When the job that the worker runs was begun; 0 when it runs none. Any thread. */
+uint64_t pyn_worker_busy_since(struct pyn_worker *w);
+
+/* For the watchdog, about every millisecond while pyn_pool_active: deposes a leader whose job takes long. */
+void pyn_pool_watch(struct pyn_pool *p, uint64_t now);
+/* Something runs or waits. */
+bool pyn_pool_active(struct pyn_pool *p);
+/* The worker's job did not end when interrupted: count it and start (or re-use) another one in its place. false:
+ * max_stuck is reached. */
+bool pyn_pool_replace(struct pyn_pool *p, struct pyn_worker *w);
+
+struct pyn_pool_stats {
+    unsigned workers; /* alive, stuck and spare ones included, io thread not */
+    unsigned busy;
+    unsigned queued;
+    unsigned stuck;       /* now */
+    uint64_t stuck_total; /* ever */
+    uint64_t deposed;     /* leaders that the watchdog deposed */
+    bool io_reads;        /* it is the io thread's turn: no worker leads */
+};
+void pyn_pool_stats(struct pyn_pool *p, struct pyn_pool_stats *s);
+
+#endif

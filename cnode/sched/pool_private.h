@@ -1,0 +1,56 @@
+/* Shared by sched/pool.c (lifetime, queues) and sched/turn.c (who leads, what a worker does next). */
+#ifndef PYN_SCHED_POOL_PRIVATE_H
+#define PYN_SCHED_POOL_PRIVATE_H
+
+#include "base/clock.h"
+#include "sched/pool.h"
+
+/* A job that takes longer than this is not run by the thread whose turn it is to read. */
+#define PYN_LONG_JOB (100 * UINT64_C(1000))
+/* A leader that is in one job for this long loses the turn. */
+#define PYN_DEPOSE_AFTER PYN_MS
+/* After so much work in one batch answers are sent, and surplus jobs go to idle workers. */
+#define PYN_SLICE (150 * UINT64_C(1000))
+
+struct pyn_pool {
+    struct pyn_pool_config config;
+    struct pyn_pool_ops ops;
+
+    pthread_mutex_t lock;
+    /* guarded by lock */
+    struct pyn_queue lanes[PYN_LANES];
+    struct pyn_queue *groups; /* group_count of them */
+    unsigned group_count;
+    unsigned waking[PYN_LANES]; /* workers that were woken for a job of the lane and have not come for it yet */
+    struct pyn_worker *idle;    /* last in, first out: its caches are warm */
+    struct pyn_worker *leader;  /* NULL: nobody reads at the moment; &io: the io thread */
+    bool turn_wanted;           /* an idle worker waits for the io thread to give the turn back */
+    unsigned starting; /* threads whose start has not returned */
+    bool start_failed;
+    pthread_cond_t started;
+    struct pyn_worker **workers; /* slots: room for all that can ever be */
+    unsigned worker_count;
+    unsigned stuck;
+    uint64_t stuck_total;
+    uint64_t deposed;
+
+    struct pyn_worker io;
+    atomic_bool stopping; /* set under lock, read without */
+    bool has_io;          /* the io thread was started */
+    atomic_uint queued; /* jobs in lanes and groups; changed under lock, read without */
+    atomic_uint idle_count;
+    atomic_uint running; /* workers inside a job */
+};
+
+/* All with pool->lock held. */
+void pyn_pool_push_locked(struct pyn_pool *p, struct pyn_job *job, const struct pyn_worker *pusher);
+struct pyn_worker *pyn_pool_pop_idle(struct pyn_pool *p, const struct pyn_job *job);
+struct pyn_job *pyn_pool_next_locked(struct pyn_pool *p, struct pyn_worker *w);
+void pyn_pool_pass_turn(struct pyn_pool *p);
+bool pyn_pool_may_lead(const struct pyn_worker *w);
+
+/* Thread mains. */
+void *pyn_worker_main(void *worker);
+void *pyn_io_main(void *io);
+
+#endif

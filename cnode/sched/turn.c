@@ -1,0 +1,329 @@
+/* What a worker does next, and whose turn it is to read. See the head of sched/pool.h for the design. */
+#include <stdio.h>
+
+#include "sched/pool_private.h"
+
+bool pyn_pool_may_lead(const struct pyn_worker *w)
+{
+    return w->lane == PYN_LANE_WORK && !w->spare;
+}
+
+/* Gives the turn to an idle worker, or to the io thread. pool->lock held; the caller leads no more. */
+void pyn_pool_pass_turn(struct pyn_pool *p)
+{
+    struct pyn_worker *w = pyn_pool_pop_idle(p, NULL);
+
+    p->leader = w ? w : &p->io;
+    pthread_cond_signal(&p->leader->cond);
+}
+
+static void set_leading(struct pyn_worker *w, bool leading)
+{
+    pthread_mutex_lock(&w->lock);
+    w->leading = leading;
+    pthread_mutex_unlock(&w->lock);
+}
+
+/* ---- one job ---- */
+
+static void begin_job(struct pyn_worker *w, struct pyn_job *job)
+{
+    w->job = job;
+    w->busy_since = w->now;
+    atomic_fetch_add_explicit(&w->pool->running, 1, memory_order_relaxed);
+}
+
+/* Runs one job from a queue and sends its answer. No lock held. */
+static void run_queued(struct pyn_worker *w, struct pyn_job *job)
+{
+    const struct pyn_pool_ops *ops = &w->pool->ops;
+
+    w->now = pyn_now();
+    pthread_mutex_lock(&w->lock);
+    begin_job(w, job);
+    pthread_mutex_unlock(&w->lock);
+    ops->attach(ops->ctx, w);
+    ops->run(ops->ctx, w, job);
+    ops->detach(ops->ctx, w);
+    ops->flush(ops->ctx, w);
+}
+
+/* ---- the leader's batch ---- */
+
+/* Why a job of the batch is not run by the leader itself. */
+static bool goes_elsewhere(struct pyn_worker *w, struct pyn_job *job, uint64_t batch_start)
+{
+    struct pyn_pool *p = w->pool;
+
+    if (job->group >= 0)
+        return job->group != w->group;
+    if (job->lane != w->lane && p->config.main_workers > 0)
+        return true;
+    if (p->config.parallel && w->now - batch_start > PYN_SLICE &&
+        atomic_load_explicit(&p->idle_count, memory_order_relaxed) > 0)
+        return true;
+    return p->ops.estimate(p->ops.ctx, job) > PYN_LONG_JOB;
+}
+
+/* The next job that the leader runs itself; the others on the way there are queued. NULL: the batch is empty (done, or
+ * taken away by the watchdog). */
+static struct pyn_job *batch_next(struct pyn_worker *w, uint64_t batch_start)
+{
+    struct pyn_job *job;
+
+    for (;;) {
+        pthread_mutex_lock(&w->lock);
+        job = pyn_queue_pop(&w->batch);
+        if (job && !goes_elsewhere(w, job, batch_start)) {
+            begin_job(w, job);
+            pthread_mutex_unlock(&w->lock);
+            return job;
+        }
+        pthread_mutex_unlock(&w->lock);
+        if (!job)
+            return NULL;
+        pthread_mutex_lock(&w->pool->lock);
+        pyn_pool_push_locked(w->pool, job, w);
+        pthread_mutex_unlock(&w->pool->lock);
+    }
+}
+
+static void run_batch(struct pyn_worker *w)
+{
+    const struct pyn_pool_ops *ops = &w->pool->ops;
+    uint64_t start, slice;
+    struct pyn_job *job;
+    bool attached = false;
+
+    w->now = start = slice = pyn_now();
+    pthread_mutex_lock(&w->lock);
+    pyn_queue_append(&w->batch, &w->incoming);
+    pthread_mutex_unlock(&w->lock);
+    while ((job = batch_next(w, start))) {
+        if (!attached)
+            ops->attach(ops->ctx, w);
+        attached = true;
+        ops->run(ops->ctx, w, job);
+        if (w->now - slice > PYN_SLICE) {
+            /* Send what there is, and let others have the interpreter. */
+            ops->detach(ops->ctx, w);
+            attached = false;
+            ops->flush(ops->ctx, w);
+            slice = w->now;
+        }
+    }
+    if (attached)
+        ops->detach(ops->ctx, w);
+    ops->flush(ops->ctx, w);
+}
+
+/* ---- leading ---- */
+
+/* pool->lock held. There is a job that nobody but this leader can or will run. */
+static bool must_work(struct pyn_pool *p, struct pyn_worker *w)
+{
+    if (p->groups[w->group < 0 ? 0 : w->group].count > 0 && w->group >= 0)
+        return true;
+    return p->lanes[w->lane].count > p->waking[w->lane];
+}
+
+/* After a batch: does w lead on? */
+static bool leads_on(struct pyn_worker *w)
+{
+    struct pyn_pool *p = w->pool;
+    bool on;
+
+    pthread_mutex_lock(&w->lock);
+    on = w->leading;
+    pthread_mutex_unlock(&w->lock);
+    if (!on)
+        return false;
+    if (atomic_load_explicit(&p->queued, memory_order_relaxed) == 0 && !p->stopping)
+        return true;
+    pthread_mutex_lock(&p->lock);
+    if (p->stopping || must_work(p, w)) {
+        on = false;
+        set_leading(w, false);
+        if (p->stopping)
+            p->leader = NULL;
+        else
+            pyn_pool_pass_turn(p);
+    }
+    pthread_mutex_unlock(&p->lock);
+    return on;
+}
+
+static void lead(struct pyn_worker *w)
+{
+    const struct pyn_pool_ops *ops = &w->pool->ops;
+
+    do {
+        ops->poll(ops->ctx, -1);
+        run_batch(w);
+    } while (leads_on(w));
+}
+
+/* ---- thread mains ---- */
+
+/* pool->lock held. Waits until there is something to do. */
+static void be_idle(struct pyn_worker *w)
+{
+    struct pyn_pool *p = w->pool;
+
+    if (pyn_pool_may_lead(w) && p->leader == &p->io && !p->turn_wanted) {
+        p->turn_wanted = true;
+        p->ops.wake(p->ops.ctx);
+    }
+    w->idle = true;
+    w->next_idle = p->idle;
+    p->idle = w;
+    atomic_fetch_add_explicit(&p->idle_count, 1, memory_order_relaxed);
+    while (w->idle && !p->stopping)
+        pthread_cond_wait(&w->cond, &p->lock);
+    if (w->idle) { /* woken by the stop: take ourselves off the list */
+        for (struct pyn_worker **at = &p->idle; *at; at = &(*at)->next_idle) {
+            if (*at == w) {
+                *at = w->next_idle;
+                break;
+            }
+        }
+        w->idle = false;
+        atomic_fetch_sub_explicit(&p->idle_count, 1, memory_order_relaxed);
+    }
+}
+
+/* pool->lock held; dropped while the worker works. */
+static void serve(struct pyn_worker *w)
+{
+    struct pyn_pool *p = w->pool;
+
+    for (;;) {
+        struct pyn_job *job;
+
+        if (p->leader == w) {
+            set_leading(w, true);
+            pthread_mutex_unlock(&p->lock);
+            lead(w);
+            pthread_mutex_lock(&p->lock);
+            continue;
+        }
+        job = pyn_pool_next_locked(p, w);
+        if (job) {
+            pthread_mutex_unlock(&p->lock);
+            run_queued(w, job);
+            pthread_mutex_lock(&p->lock);
+        } else if (p->stopping) {
+            return;
+        } else if (!p->leader && pyn_pool_may_lead(w)) {
+            p->leader = w;
+        } else {
+            be_idle(w);
+            if (p->waking[w->lane] > 0 && p->leader != w)
+                p->waking[w->lane]--;
+        }
+        if (w->stuck) { /* it was given up, and is back */
+            w->stuck = false;
+            w->spare = true;
+            p->stuck--;
+        }
+    }
+}
+
+void *pyn_worker_main(void *worker)
+{
+    struct pyn_worker *w = worker;
+    struct pyn_pool *p = w->pool;
+    char name[16];
+    bool ok;
+
+    snprintf(name, sizeof(name), "pyn-work-%u", w->id % 10000);
+    pthread_setname_np(pthread_self(), name);
+    ok = p->ops.start(p->ops.ctx, w);
+    pthread_mutex_lock(&p->lock);
+    p->starting--;
+    if (!ok)
+        p->start_failed = true;
+    pthread_cond_broadcast(&p->started);
+    if (ok)
+        serve(w);
+    pthread_mutex_unlock(&p->lock);
+    if (ok)
+        p->ops.stop(p->ops.ctx, w);
+    return NULL;
+}
+
+static struct pyn_job *pop_batch(struct pyn_worker *w)
+{
+    struct pyn_job *job;
+
+    pthread_mutex_lock(&w->lock);
+    job = pyn_queue_pop(&w->batch);
+    pthread_mutex_unlock(&w->lock);
+    return job;
+}
+
+/* The io thread reads when every worker is busy, and queues what it reads. */
+void *pyn_io_main(void *io)
+{
+    struct pyn_worker *w = io;
+    struct pyn_pool *p = w->pool;
+    struct pyn_job *job;
+
+    pthread_setname_np(pthread_self(), "pyn-io");
+    pthread_mutex_lock(&p->lock);
+    while (!p->stopping) {
+        if (p->leader != w) {
+            pthread_cond_wait(&w->cond, &p->lock);
+            continue;
+        }
+        pthread_mutex_unlock(&p->lock);
+        p->ops.poll(p->ops.ctx, -1);
+        pyn_pool_settle(p);
+        pthread_mutex_lock(&p->lock);
+        while ((job = pop_batch(w)))
+            pyn_pool_push_locked(p, job, w);
+        if (p->turn_wanted) {
+            struct pyn_worker *next = pyn_pool_pop_idle(p, NULL);
+            p->turn_wanted = false;
+            if (next) {
+                p->leader = next;
+                pthread_cond_signal(&next->cond);
+            }
+        }
+    }
+    if (p->leader == w)
+        p->leader = NULL;
+    pthread_mutex_unlock(&p->lock);
+    return NULL;
+}
+
+/* ---- the watchdog's part ---- */
+
+void pyn_pool_watch(struct pyn_pool *p, uint64_t now)
+{
+    struct pyn_worker *w;
+    struct pyn_queue rest = {0};
+    struct pyn_job *job;
+    bool deposed = false;
+
+    pthread_mutex_lock(&p->lock);
+    w = p->leader;
+    if (w && w != &p->io) {
+        pthread_mutex_lock(&w->lock);
+        if (w->leading && w->busy_since && now > w->busy_since && now - w->busy_since > PYN_DEPOSE_AFTER) {
+            w->leading = false;
+            pyn_queue_append(&rest, &w->batch);
+            deposed = true;
+        }
+        pthread_mutex_unlock(&w->lock);
+    }
+    if (deposed) {
+        p->deposed++;
+        pyn_pool_pass_turn(p);
+        while ((job = pyn_queue_pop(&rest)))
+            pyn_pool_push_locked(p, job, NULL);
+    }
+    pthread_mutex_unlock(&p->lock);
+    if (deposed)
+        p->ops.flush_for(p->ops.ctx, w);
+}

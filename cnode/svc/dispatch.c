@@ -1,0 +1,287 @@
+/* Messages of peers. Runs on the thread whose turn it is to read: nothing here waits for Python. */
+#include "base/log.h"
+#include "etf/reader.h"
+#include "etf/writer.h"
+#include "svc/service_private.h"
+
+static struct pyn_span own_pid(struct pyn_service *s)
+{
+    return (struct pyn_span){s->own_pid.data, s->own_pid.len};
+}
+
+void pyn_dispatch_send_now(struct pyn_link *l, struct pyn_out *o)
+{
+    if (!o->buf.failed && pyn_link_send(l, o, true))
+        pyn_link_flush(l);
+    pyn_out_free(o);
+}
+
+/* ---- answers that need no Python ---- */
+
+static void answer_ping(struct pyn_service *s, struct pyn_link *l, const struct pyn_control *c)
+{
+    struct pyn_reply_to to;
+    struct pyn_out o;
+    size_t frame;
+
+    if (!pyn_proto_parse_ping(c->payload, &to)) {
+        pyn_log(PYN_INFO, "dispatch", "peer=%s a message to net_kernel that is no ping is skipped", pyn_link_peer(l));
+        return;
+    }
+    pyn_out_init(&o, s->config.max_frame);
+    frame = pyn_proto_begin_reply(&o.buf, &to, own_pid(s));
+    pyn_write_atom(&o.buf, "yes");
+    pyn_frame_end(&o.buf, frame, 0);
+    pyn_dispatch_send_now(l, &o);
+}
+
+static void write_version(struct pyn_buf *b)
+{
+    pyn_write_tuple(b, 2);
+    pyn_write_atom(b, "ok");
+    pyn_write_binary(b, pyn_host_version(), strlen(pyn_host_version()));
+}
+
+static void write_refusal(struct pyn_service *s, struct pyn_buf *b, const struct pyn_parsed *p)
+{
+    if (p->op == PYN_OP_BAD)
+        pyn_proto_write_bad_request(b, p->complaint);
+    else if (p->op == PYN_OP_BAD_ARGS)
+        pyn_proto_write_error(b, "invalid_args");
+    else if (atomic_load(&s->draining))
+        pyn_proto_write_error(b, "stopping");
+    else
+        pyn_proto_write_overloaded(b, atomic_load(&s->admitted), s->config.max_queue);
+}
+
+/* Answers on the spot: info, version, and every refusal. */
+static void answer_now(struct pyn_service *s, struct pyn_link *l, const struct pyn_parsed *p)
+{
+    struct pyn_out o;
+    size_t frame;
+
+    if (p->op == PYN_OP_BAD)
+        pyn_log(PYN_NOTICE, "dispatch", "peer=%s bad request: %s", pyn_link_peer(l), p->complaint);
+    if (p->to.pid.len == 0)
+        return;
+    pyn_out_init(&o, s->config.max_frame);
+    frame = pyn_proto_begin_reply(&o.buf, &p->to, own_pid(s));
+    if (p->op == PYN_OP_INFO)
+        pyn_admin_write_info(s, &o.buf);
+    else if (p->op == PYN_OP_VERSION)
+        write_version(&o.buf);
+    else if (p->op == PYN_OP_CANCEL)
+        pyn_write_atom(&o.buf, "ok");
+    else
+        write_refusal(s, &o.buf, p);
+    pyn_frame_end(&o.buf, frame, 0);
+    pyn_dispatch_send_now(l, &o);
+}
+
+/* ---- cancelling ---- */
+
+static bool has_tag(void *ctx, const struct pyn_request *r)
+{
+    struct pyn_span tag = *(const struct pyn_span *)ctx;
+
+    if (r->to.pid.len == 0)
+        return false;
+    return pyn_span_eq(r->to.tag, tag) || (r->to.alias.len > 0 && pyn_span_eq(r->to.alias, tag));
+}
+
+static void cancel(struct pyn_service *s, struct pyn_link *l, const struct pyn_parsed *p)
+{
+    struct pyn_span tag = p->cancelled;
+
+    pyn_pool_settle(s->pool); /* the call may have come in the same turn of reading */
+    pyn_guard_cancel(s, has_tag, &tag, "interrupted");
+    answer_now(s, l, p);
+}
+
+/* ---- admission and routing ---- */
+
+/* One of the calls that see `__main__`. */
+static bool in_main(const struct pyn_call *c)
+{
+    return c->kind != PYN_CALL_FUNCTION || pyn_span_is(c->module, "__main__");
+}
+
+static void route(struct pyn_service *s, struct pyn_request *r)
+{
+    if (s->pins && in_main(&r->call)) {
+        r->job.group = r->to.pid.len > 0 ? pyn_pins_caller(s->pins, r->to.pid) : PYN_ANY_GROUP;
+        if (r->job.group < 0 && r->call.kind == PYN_CALL_FUNCTION)
+            r->job.group = pyn_pins_name(s->pins, r->call.function);
+    } else if (s->pins && pyn_refused_has(&s->refused, r->call.module)) {
+        r->job.lane = PYN_LANE_MAIN;
+    }
+    r->estimate = (uint32_t)(pyn_span_hash(r->call.function, pyn_span_hash(r->call.module, 0)) % PYN_ESTIMATES);
+    if (r->call.kind != PYN_CALL_FUNCTION)
+        r->estimate = (uint32_t)(pyn_span_hash(r->call.code, 1) % PYN_ESTIMATES);
+}
+
+static void admit(struct pyn_service *s, struct pyn_link *l, const struct pyn_parsed *p, struct pyn_block *block)
+{
+    struct pyn_request *r = NULL;
+
+    if (!atomic_load_explicit(&s->draining, memory_order_relaxed) &&
+        atomic_fetch_add_explicit(&s->admitted, 1, memory_order_relaxed) < s->config.max_queue) {
+        r = pyn_request_new(l, block, p, pyn_now());
+    } else if (!atomic_load_explicit(&s->draining, memory_order_relaxed)) {
+        atomic_fetch_add_explicit(&s->overloaded, 1, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&s->admitted, 1, memory_order_relaxed);
+    }
+    if (!r) {
+        answer_now(s, l, p);
+        return;
+    }
+    route(s, r);
+    pyn_pool_deliver(s->pool, &r->job);
+}
+
+static void to_py(struct pyn_service *s, struct pyn_link *l, const struct pyn_control *c, struct pyn_block *block)
+{
+    struct pyn_parsed p;
+
+    if (!pyn_proto_parse(c->payload, &p)) {
+        pyn_log(PYN_NOTICE, "dispatch", "peer=%s a message to py in no known form is skipped", pyn_link_peer(l));
+        return;
+    }
+    if (p.op == PYN_OP_RUN)
+        admit(s, l, &p, block);
+    else if (p.op == PYN_OP_CANCEL)
+        cancel(s, l, &p);
+    else
+        answer_now(s, l, &p);
+}
+
+/* ---- signals between processes ---- */
+
+static bool names_us(struct pyn_service *s, const struct pyn_control *c)
+{
+    return pyn_span_is(c->to_name, "py") || pyn_span_is(c->to_name, "net_kernel") || pyn_span_eq(c->to, own_pid(s));
+}
+
+/* A monitor of `py` needs no state: it fires when the connection goes, which the watcher's node notices by itself.
+ * One of a process that is not here fires at once. */
+static void monitor(struct pyn_service *s, struct pyn_link *l, const struct pyn_control *c)
+{
+    static const uint8_t noproc[] = {119, 6, 'n', 'o', 'p', 'r', 'o', 'c'};
+    struct pyn_out o;
+
+    if (names_us(s, c))
+        return;
+    pyn_out_init(&o, s->config.max_frame);
+    pyn_frame_monitor_exit(&o.buf, c->to, c->from, c->ref, (struct pyn_span){noproc, sizeof(noproc)});
+    pyn_dispatch_send_now(l, &o);
+}
+
+static void link_request(struct pyn_service *s, struct pyn_link *l, const struct pyn_control *c)
+{
+    static const uint8_t noproc[] = {119, 6, 'n', 'o', 'p', 'r', 'o', 'c'};
+    struct pyn_out o;
+
+    if (pyn_span_eq(c->to, own_pid(s)))
+        return;
+    pyn_out_init(&o, s->config.max_frame);
+    pyn_frame_exit(&o.buf, c->to, c->from, (struct pyn_span){noproc, sizeof(noproc)});
+    pyn_dispatch_send_now(l, &o);
+}
+
+static void unlink_request(struct pyn_service *s, struct pyn_link *l, const struct pyn_control *c)
+{
+    struct pyn_out o;
+
+    if (c->op != PYN_CTL_UNLINK_ID)
+        return;
+    pyn_out_init(&o, s->config.max_frame);
+    pyn_frame_unlink_ack(&o.buf, c->id, c->to, c->from);
+    pyn_dispatch_send_now(l, &o);
+}
+
+static bool has_caller(void *ctx, const struct pyn_request *r)
+{
+    return pyn_span_eq(r->to.pid, *(const struct pyn_span *)ctx);
+}
+
+static void caller_died(struct pyn_service *s, const struct pyn_control *c)
+{
+    struct pyn_buf pid;
+    struct pyn_span span;
+
+    if (!pyn_watch_exit(s->watch, c->ref, &pid))
+        return;
+    span = (struct pyn_span){pid.data, pid.len};
+    if (s->pins)
+        pyn_pins_forget_caller(s->pins, span);
+    pyn_guard_cancel(s, has_caller, &span, NULL);
+    pyn_buf_free(&pid);
+}
+
+/* ---- events of the links ---- */
+
+void pyn_dispatch_message(void *service, struct pyn_link *l, const struct pyn_control *c, struct pyn_block *block)
+{
+    struct pyn_service *s = service;
+
+    switch (c->op) {
+    case PYN_CTL_REG_SEND:
+        if (pyn_span_is(c->to_name, "py"))
+            to_py(s, l, c, block);
+        else if (pyn_span_is(c->to_name, "net_kernel"))
+            answer_ping(s, l, c);
+        else
+            pyn_log(PYN_DEBUG, "dispatch", "peer=%s a message to the unknown name %.*s is dropped", pyn_link_peer(l),
+                    (int)c->to_name.len, (const char *)c->to_name.ptr);
+        break;
+    case PYN_CTL_SEND:
+    case PYN_CTL_SEND_SENDER:
+        if (pyn_span_eq(c->to, own_pid(s)))
+            to_py(s, l, c, block);
+        break;
+    case PYN_CTL_MONITOR_P:
+        monitor(s, l, c);
+        break;
+    case PYN_CTL_MONITOR_P_EXIT:
+        caller_died(s, c);
+        break;
+    case PYN_CTL_LINK:
+        link_request(s, l, c);
+        break;
+    case PYN_CTL_UNLINK_ID:
+        unlink_request(s, l, c);
+        break;
+    default: /* nothing here has links, exits on signals, or keeps a group leader */
+        break;
+    }
+}
+
+void pyn_dispatch_up(void *service, struct pyn_link *l)
+{
+    struct pyn_service *s = service;
+
+    if (!atomic_load_explicit(&s->ready, memory_order_acquire)) {
+        /* Registered a moment ago: wait for the thread that starts us to say who we are. */
+        pthread_mutex_lock(&s->ready_lock);
+        while (!atomic_load(&s->ready))
+            pthread_cond_wait(&s->ready_cond, &s->ready_lock);
+        pthread_mutex_unlock(&s->ready_lock);
+    }
+    pyn_log(PYN_INFO, "link", "peer=%s up", pyn_link_peer(l));
+}
+
+static bool has_link(void *ctx, const struct pyn_request *r)
+{
+    return r->link == ctx;
+}
+
+void pyn_dispatch_down(void *service, struct pyn_link *l, const char *reason)
+{
+    struct pyn_service *s = service;
+
+    pyn_log(PYN_INFO, "link", "peer=%s down: %s", pyn_link_peer(l), reason);
+    pyn_watch_forget_link(s->watch, pyn_link_id(l));
+    pyn_guard_cancel(s, has_link, l, NULL);
+    if (s->node)
+        pyn_node_coordinator_lost(s->node);
+}

@@ -1,0 +1,295 @@
+/* The watchdog: deadlines, interrupts, stuck workers, ticks.
+ *
+ * Its thread never touches Python and never waits for more than a short mutex. What must wait for an interpreter is
+ * done by threads of their own that live for one interrupt ("pyn-intr"), one per running request at most.
+ *
+ * It sleeps until the next second while nothing runs ("parked"); the first job wakes it. */
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "svc/service_private.h"
+
+#define TICK_BUSY (2 * PYN_MS)
+#define TICK_PARKED PYN_SECOND
+/* So many quiet ticks before it parks. */
+enum { QUIET_TICKS = 20, MAX_PICKED = 128 };
+/* A caller is watched once its request is this old. */
+#define WATCH_AFTER (20 * PYN_MS)
+/* A request that was interrupted is interrupted again after this long, and its worker is given up after that. */
+#define INTERRUPT_AGAIN (50 * PYN_MS)
+#define GIVE_UP (250 * PYN_MS)
+
+/* ---- interrupts ---- */
+
+struct interrupt {
+    struct pyn_service *service;
+    struct pyn_desk *desk;
+    uint64_t serial;
+};
+
+static void *interrupt_main(void *arg)
+{
+    struct interrupt *i = arg;
+
+    pthread_setname_np(pthread_self(), "pyn-intr");
+    pyn_seat_interrupt(i->desk->seat, i->serial);
+    atomic_fetch_sub(&i->desk->interrupters, 1);
+    atomic_fetch_sub(&i->service->interrupters, 1);
+    free(i);
+    return NULL;
+}
+
+/* The desk has at most one interrupter at a time. Called under the worker's lock, while it runs the request: so the desk
+ * outlives the count. */
+static void start_interrupt(struct pyn_service *s, struct pyn_desk *d, uint64_t serial)
+{
+    struct interrupt *i;
+    pthread_attr_t attr;
+    pthread_t thread;
+    int error;
+
+    if (atomic_load(&d->interrupters) > 0 || !(i = malloc(sizeof(*i))))
+        return;
+    *i = (struct interrupt){s, d, serial};
+    atomic_fetch_add(&d->interrupters, 1);
+    atomic_fetch_add(&s->interrupters, 1);
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attr, 1024 * 1024);
+    error = pthread_create(&thread, &attr, interrupt_main, i);
+    pthread_attr_destroy(&attr);
+    if (error) {
+        atomic_fetch_sub(&d->interrupters, 1);
+        atomic_fetch_sub(&s->interrupters, 1);
+        free(i);
+    }
+}
+
+/* ---- looking over what runs ---- */
+
+/* What a look over the workers and queues picked out, to be acted on when no lock is held. Each entry holds a reference. */
+struct picked {
+    struct pyn_service *service;
+    uint64_t now;
+    bool (*match)(void *ctx, const struct pyn_request *r);
+    void *ctx;
+    struct pyn_request *late[MAX_PICKED];  /* to be answered: their time is up, or they match */
+    unsigned late_count;
+    struct pyn_request *watch[MAX_PICKED]; /* their callers are to be watched */
+    unsigned watch_count;
+    struct pyn_worker *stuck[MAX_PICKED];
+    unsigned stuck_count;
+};
+
+static void pick_for_watch(struct picked *p, struct pyn_request *r)
+{
+    if (r->watched || r->to.pid.len == 0 || p->now - r->arrived < WATCH_AFTER || p->watch_count == MAX_PICKED)
+        return;
+    r->watched = true;
+    p->watch[p->watch_count++] = pyn_request_ref(r);
+}
+
+/* Under the worker's lock. The request has been called off: see to it that its worker comes back. */
+static void press(struct picked *p, struct pyn_worker *w, struct pyn_request *r)
+{
+    struct pyn_desk *d = w->seat;
+    uint64_t since;
+
+    if (r->interrupts == 0) {
+        r->interrupted_at = p->now;
+        r->interrupts = 1;
+        start_interrupt(p->service, d, r->id);
+        return;
+    }
+    since = p->now - r->interrupted_at;
+    if (r->interrupts == 1 && since > INTERRUPT_AGAIN) {
+        r->interrupts = 2;
+        start_interrupt(p->service, d, r->id);
+    } else if (r->interrupts == 2 && since > GIVE_UP && p->stuck_count < MAX_PICKED) {
+        r->interrupts = 3;
+        p->stuck[p->stuck_count++] = w;
+    }
+}
+
+/* Under the worker's lock. */
+static void look_at_running(void *ctx, struct pyn_worker *w, struct pyn_job *job)
+{
+    struct picked *p = ctx;
+    struct pyn_request *r = pyn_request_of(job);
+    bool off = r->deadline <= p->now || (p->match && p->match(p->ctx, r));
+
+    if (off && !pyn_request_is_answered(r)) {
+        if (p->late_count == MAX_PICKED)
+            return;
+        p->late[p->late_count++] = pyn_request_ref(r);
+        press(p, w, r);
+    } else if (r->interrupts > 0) {
+        press(p, w, r);
+    } else {
+        pick_for_watch(p, r);
+    }
+}
+
+/* Under the pool's locks. true: the request leaves its queue. */
+static bool look_at_waiting(void *ctx, struct pyn_job *job)
+{
+    struct picked *p = ctx;
+    struct pyn_request *r = pyn_request_of(job);
+
+    if (r->deadline <= p->now || pyn_request_is_answered(r) || (p->match && p->match(p->ctx, r)))
+        return true;
+    pick_for_watch(p, r);
+    return false;
+}
+
+/* ---- acting ---- */
+
+static struct pyn_span own_pid(struct pyn_service *s)
+{
+    return (struct pyn_span){s->own_pid.data, s->own_pid.len};
+}
+
+/* reason NULL: nobody is to be answered. */
+static void call_off(struct pyn_service *s, struct pyn_request *r, const char *reason)
+{
+    if (reason)
+        pyn_run_answer(s, r, reason);
+    else
+        (void)pyn_request_claim(r);
+}
+
+static void replace(struct pyn_service *s, struct pyn_worker *w)
+{
+    uint64_t one = 1;
+
+    pyn_log(PYN_WARNING, "guard", "worker=%u is stuck in a call that does not end when interrupted; another one takes its place", w->id);
+    if (pyn_pool_replace(s->pool, w))
+        return;
+    pyn_log(PYN_ERROR, "guard", "more than %u workers are stuck: the node ends", s->config.max_stuck);
+    if (write(s->fatal_fd, &one, sizeof(one)) < 0)
+        pyn_log(PYN_ERROR, "guard", "the main thread could not be told");
+}
+
+static void act(struct picked *p, const char *reason)
+{
+    struct pyn_service *s = p->service;
+
+    for (unsigned i = 0; i < p->late_count; i++) {
+        if (p->late[i]->deadline <= p->now)
+            atomic_fetch_add_explicit(&s->timeouts, 1, memory_order_relaxed);
+        call_off(s, p->late[i], p->late[i]->deadline <= p->now ? "timeout" : reason);
+        pyn_request_unref(p->late[i]);
+    }
+    for (unsigned i = 0; i < p->watch_count; i++) {
+        struct pyn_request *r = p->watch[i];
+        pyn_watch_add(s->watch, s->node, own_pid(s), r->link, r->to.pid);
+        pyn_request_unref(r);
+    }
+    for (unsigned i = 0; i < p->stuck_count; i++)
+        replace(s, p->stuck[i]);
+}
+
+static void look(struct pyn_service *s, uint64_t now, bool (*match)(void *ctx, const struct pyn_request *r), void *ctx, const char *reason)
+{
+    struct picked p = {.service = s, .now = now, .match = match, .ctx = ctx};
+    struct pyn_queue gone = {0};
+    struct pyn_job *job;
+
+    pyn_pool_take(s->pool, look_at_waiting, &p, &gone);
+    pyn_pool_each_running(s->pool, look_at_running, &p);
+    act(&p, reason);
+    while ((job = pyn_queue_pop(&gone))) {
+        struct pyn_request *r = pyn_request_of(job);
+        if (r->deadline <= now)
+            atomic_fetch_add_explicit(&s->timeouts, 1, memory_order_relaxed);
+        call_off(s, r, r->deadline <= now ? "timeout" : reason);
+        pyn_run_dispose(s, r);
+    }
+}
+
+void pyn_guard_cancel(struct pyn_service *s, bool (*match)(void *ctx, const struct pyn_request *r), void *ctx, const char *reason)
+{
+    if (atomic_load_explicit(&s->admitted, memory_order_relaxed) > 0)
+        look(s, pyn_now(), match, ctx, reason);
+}
+
+/* ---- the thread ---- */
+
+void pyn_guard_wake(struct pyn_service *s)
+{
+    if (PYN_LIKELY(!atomic_load_explicit(&s->guard_parked, memory_order_relaxed)))
+        return;
+    pthread_mutex_lock(&s->guard_lock);
+    atomic_store(&s->guard_parked, false);
+    pthread_cond_signal(&s->guard_cond);
+    pthread_mutex_unlock(&s->guard_lock);
+}
+
+/* guard_lock held. Sleeps for a tick, or, parked, for a second or until a job begins. */
+static void nap(struct pyn_service *s, uint64_t now)
+{
+    bool parked = atomic_load(&s->guard_parked);
+    uint64_t until = now + (parked ? TICK_PARKED : TICK_BUSY);
+    struct timespec ts = {(time_t)(until / PYN_SECOND), (long)(until % PYN_SECOND)};
+
+    pthread_cond_timedwait(&s->guard_cond, &s->guard_lock, &ts);
+}
+
+static void *guard_main(void *service)
+{
+    struct pyn_service *s = service;
+    uint64_t last_calls = 0, last_second = 0;
+    unsigned quiet = 0, ticks = 0;
+
+    pthread_setname_np(pthread_self(), "pyn-guard");
+    pthread_mutex_lock(&s->guard_lock);
+    while (!s->guard_stop) {
+        uint64_t now = pyn_now();
+        uint64_t calls = atomic_load_explicit(&s->calls, memory_order_relaxed);
+        bool active = pyn_pool_active(s->pool) || calls != last_calls;
+
+        last_calls = calls;
+        quiet = active ? 0 : quiet + 1;
+        atomic_store(&s->guard_parked, quiet > QUIET_TICKS);
+        pthread_mutex_unlock(&s->guard_lock);
+        pyn_pool_watch(s->pool, now);
+        if (pyn_pool_active(s->pool) && ++ticks % 2 == 0)
+            look(s, now, NULL, NULL, NULL);
+        if (now - last_second >= PYN_SECOND) {
+            pyn_links_tick(s->links, now);
+            last_second = now;
+        }
+        pthread_mutex_lock(&s->guard_lock);
+        if (!s->guard_stop)
+            nap(s, now);
+    }
+    pthread_mutex_unlock(&s->guard_lock);
+    return NULL;
+}
+
+int pyn_guard_start(struct pyn_service *s)
+{
+    pthread_condattr_t attr;
+
+    pthread_mutex_init(&s->guard_lock, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&s->guard_cond, &attr);
+    pthread_condattr_destroy(&attr);
+    s->guard_started = pthread_create(&s->guard, NULL, guard_main, s) == 0;
+    return s->guard_started ? 0 : -1;
+}
+
+void pyn_guard_stop(struct pyn_service *s)
+{
+    if (!s->guard_started)
+        return;
+    pthread_mutex_lock(&s->guard_lock);
+    s->guard_stop = true;
+    pthread_cond_signal(&s->guard_cond);
+    pthread_mutex_unlock(&s->guard_lock);
+    pthread_join(s->guard, NULL);
+    s->guard_started = false;
+}

@@ -1,0 +1,62 @@
+/* The py protocol, version 1: every tuple that a peer may send to the registered name `py`, and every answer.
+ *
+ *   Form      {'$gen_call', {Pid, Tag}, Request}    answered {Tag, Result}
+ *             {'$gen_cast', Request}                not answered
+ *             {Pid, Tag, Request}                   plain message, answered {Tag, Result} to Pid
+ *   Request   {call, Module, Function, Args [, Kwargs [, Options]]}
+ *             {eval, Code [, Locals [, Options]]}
+ *             {exec, Code [, Options]}
+ *             {cancel, Tag}       the call of that tag, or of the alias in it, ends with {error, interrupted}
+ *             info, version
+ *   Options   Timeout (milliseconds | infinity), or a map of timeout, traceback (boolean)
+ *   Result    {ok, Value} | ok | {error, Reason}
+ *
+ * Module, Function, Code: atom, binary or (Code) list of bytes; Args: a list; Kwargs, Locals: maps. Tag = [alias | Ref] is
+ * answered by ALIAS_SEND to Ref, so that an answer that comes too late is dropped by the caller's node; any other by
+ * SEND to Pid. No Python, no sockets here. */
+#ifndef PYN_SVC_PROTO_H
+#define PYN_SVC_PROTO_H
+
+#include "base/buf.h"
+#include "py/call.h"
+
+/* Milliseconds that a request without a timeout may take. */
+#define PYN_DEFAULT_TIMEOUT UINT64_C(30000)
+#define PYN_NO_TIMEOUT UINT64_MAX
+
+/* Where the answer goes; spans are terms in the request's bytes. */
+struct pyn_reply_to {
+    struct pyn_span pid;   /* empty: nobody waits */
+    struct pyn_span tag;   /* goes back as it came */
+    struct pyn_span alias; /* the reference in a tag [alias | Ref]; empty: no alias */
+};
+
+enum pyn_op { PYN_OP_RUN, PYN_OP_CANCEL, PYN_OP_INFO, PYN_OP_VERSION, PYN_OP_BAD, PYN_OP_BAD_ARGS };
+
+struct pyn_parsed {
+    enum pyn_op op;
+    struct pyn_reply_to to;
+    struct pyn_call call;      /* PYN_OP_RUN */
+    uint64_t timeout_ms;       /* PYN_OP_RUN */
+    struct pyn_span cancelled; /* PYN_OP_CANCEL: a tag */
+    const char *complaint;     /* PYN_OP_BAD: a sentence */
+};
+
+/* Takes a message to `py` apart. false: it is in none of the three forms, and nobody can be answered. The bytes are
+ * checked throughout; spans point into the payload. */
+PYN_MUSTCHECK bool pyn_proto_parse(struct pyn_span payload, struct pyn_parsed *p);
+
+/* Takes {'$gen_call', {Pid, Tag}, {is_auth, Node}} apart, the question behind net_adm:ping. */
+PYN_MUSTCHECK bool pyn_proto_parse_ping(struct pyn_span payload, struct pyn_reply_to *to);
+
+/* Begins a frame that answers `to`: control message and {Tag, ...; the result is to be written behind. Returns what
+ * pyn_frame_end wants. */
+size_t pyn_proto_begin_reply(struct pyn_buf *b, const struct pyn_reply_to *to, struct pyn_span own_pid);
+
+/* Results that are not Python's. */
+void pyn_proto_write_error(struct pyn_buf *b, const char *reason);
+void pyn_proto_write_overloaded(struct pyn_buf *b, uint64_t current, uint64_t max);
+void pyn_proto_write_bad_request(struct pyn_buf *b, const char *sentence);
+void pyn_proto_write_exception(struct pyn_buf *b, const char *type, const char *message);
+
+#endif

@@ -1,0 +1,46 @@
+#include "svc/request.h"
+
+#include <stdlib.h>
+
+struct pyn_request *pyn_request_new(struct pyn_link *link, struct pyn_block *block, const struct pyn_parsed *p, uint64_t now)
+{
+    static atomic_uint_fast64_t last_id;
+    struct pyn_request *r = malloc(sizeof(*r));
+
+    if (!r)
+        return NULL;
+    *r = (struct pyn_request){
+        .job = {.lane = PYN_LANE_WORK, .group = PYN_ANY_GROUP},
+        .id = atomic_fetch_add_explicit(&last_id, 1, memory_order_relaxed) + 1,
+        .arrived = now,
+        .deadline = p->timeout_ms == PYN_NO_TIMEOUT ? PYN_NEVER : pyn_deadline_in(now, p->timeout_ms),
+        .pins = p->call.kind == PYN_CALL_EXEC,
+        .link = pyn_link_ref(link),
+        .block = pyn_block_ref(block),
+        .to = p->to,
+        .call = p->call,
+    };
+    atomic_init(&r->refs, 1);
+    atomic_init(&r->answered, false);
+    return r;
+}
+
+struct pyn_request *pyn_request_ref(struct pyn_request *r)
+{
+    atomic_fetch_add_explicit(&r->refs, 1, memory_order_relaxed);
+    return r;
+}
+
+void pyn_request_unref(struct pyn_request *r)
+{
+    if (atomic_fetch_sub_explicit(&r->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    pyn_link_unref(r->link);
+    pyn_block_unref(r->block);
+    free(r);
+}
+
+bool pyn_request_claim(struct pyn_request *r)
+{
+    return !atomic_exchange_explicit(&r->answered, true, memory_order_acq_rel);
+}

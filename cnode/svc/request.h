@@ -1,0 +1,52 @@
+/* One request of a caller, from its arrival until its answer.
+ *
+ * Counted: whoever runs it holds a reference (the pool passes it on with the job), the watchdog takes one while it looks.
+ * It keeps the link and the block that it came in. Exactly one party answers: who wins pyn_request_claim. */
+#ifndef PYN_SVC_REQUEST_H
+#define PYN_SVC_REQUEST_H
+
+#include <stdatomic.h>
+
+#include "base/clock.h"
+#include "dist/link.h"
+#include "sched/queue.h"
+#include "svc/proto.h"
+
+struct pyn_request {
+    struct pyn_job job; /* first: a job is a request */
+    atomic_uint refs;
+    atomic_bool answered;
+    uint64_t id;          /* never 0, never used twice */
+    uint64_t arrived;
+    uint64_t deadline;    /* PYN_NEVER: none */
+    uint32_t estimate;    /* the slot of its name in the table of durations */
+    bool pins;            /* an exec whose interpreter the caller keeps */
+    bool watched;         /* the caller's death is looked for; the watchdog's own */
+    struct pyn_link *link;
+    struct pyn_block *block;
+    struct pyn_reply_to to;
+    struct pyn_call call;
+
+    /* The watchdog's own, once it has interrupted the request. */
+    uint64_t interrupted_at;
+    unsigned interrupts;
+};
+
+/* A request with one reference, which takes references of its own on link and block. NULL: out of memory. */
+struct pyn_request *pyn_request_new(struct pyn_link *link, struct pyn_block *block, const struct pyn_parsed *p, uint64_t now);
+struct pyn_request *pyn_request_ref(struct pyn_request *r);
+void pyn_request_unref(struct pyn_request *r);
+/* true for the one who may answer. */
+bool pyn_request_claim(struct pyn_request *r);
+
+static inline struct pyn_request *pyn_request_of(struct pyn_job *job)
+{
+    return (struct pyn_request *)job;
+}
+
+static inline bool pyn_request_is_answered(const struct pyn_request *r)
+{
+    return atomic_load_explicit(&r->answered, memory_order_acquire);
+}
+
+#endif

@@ -1,0 +1,252 @@
+/* A request on its worker. */
+#include "base/log.h"
+#include "etf/writer.h"
+#include "svc/service_private.h"
+
+#include <stdlib.h>
+
+/* What a worker keeps of the buffer that a large answer was made in. */
+enum { KEEP_BYTES = 256 * 1024 };
+
+static struct pyn_span own_pid(struct pyn_service *s)
+{
+    return (struct pyn_span){s->own_pid.data, s->own_pid.len};
+}
+
+/* ---- the worker's life ---- */
+
+bool pyn_run_start(void *service, struct pyn_worker *w)
+{
+    struct pyn_service *s = service;
+    struct pyn_desk *d = calloc(1, sizeof(*d));
+    char error[1024];
+
+    if (!d)
+        return false;
+    pthread_mutex_init(&d->lock, NULL);
+    pyn_out_init(&d->out, s->config.max_frame);
+    d->seat = pyn_seat_open(w->lane == PYN_LANE_MAIN, error, sizeof(error));
+    if (!d->seat) {
+        pyn_log(PYN_ERROR, "worker", "worker=%u does not start: %s", w->id, error);
+        pthread_mutex_destroy(&d->lock);
+        free(d);
+        return false;
+    }
+    w->seat = d;
+    w->group = (int)pyn_seat_interp(d->seat);
+    return true;
+}
+
+void pyn_run_stop(void *service, struct pyn_worker *w)
+{
+    struct pyn_desk *d = w->seat;
+
+    pyn_run_flush(service, w);
+    while (atomic_load(&d->interrupters) > 0) /* they wait for our interpreter, which nobody holds now */
+        sched_yield();
+    pyn_seat_close(d->seat);
+    pyn_out_free(&d->out);
+    pthread_mutex_destroy(&d->lock);
+    free(d);
+}
+
+void pyn_run_attach(void *service, struct pyn_worker *w)
+{
+    (void)service;
+    pyn_seat_attach(((struct pyn_desk *)w->seat)->seat);
+}
+
+void pyn_run_detach(void *service, struct pyn_worker *w)
+{
+    (void)service;
+    pyn_seat_detach(((struct pyn_desk *)w->seat)->seat);
+}
+
+/* ---- sending ---- */
+
+/* Takes the list of touched links and flushes them; whoever comes first does it. */
+void pyn_run_flush(void *service, struct pyn_worker *w)
+{
+    struct pyn_desk *d = w->seat;
+    struct pyn_link *links[PYN_TOUCHED];
+    unsigned count;
+
+    (void)service;
+    pthread_mutex_lock(&d->lock);
+    count = d->touched_count;
+    memcpy(links, d->touched, count * sizeof(*links));
+    d->touched_count = 0;
+    pthread_mutex_unlock(&d->lock);
+    for (unsigned i = 0; i < count; i++) {
+        pyn_link_flush(links[i]);
+        pyn_link_unref(links[i]);
+    }
+}
+
+static void touch(struct pyn_desk *d, struct pyn_link *l)
+{
+    bool known = false;
+
+    pthread_mutex_lock(&d->lock);
+    for (unsigned i = 0; i < d->touched_count && !known; i++)
+        known = d->touched[i] == l;
+    if (!known && d->touched_count < PYN_TOUCHED) {
+        d->touched[d->touched_count++] = pyn_link_ref(l);
+        known = true;
+    }
+    pthread_mutex_unlock(&d->lock);
+    if (!known)
+        pyn_link_flush(l);
+}
+
+/* Ends the frame and sends it; the answer is the result of r. */
+static void send_result(struct pyn_service *s, struct pyn_desk *d, struct pyn_request *r, size_t frame)
+{
+    struct pyn_out *o = &d->out;
+
+    if (o->buf.failed || pyn_out_size(o) > s->config.max_frame) {
+        pyn_out_truncate(o, frame);
+        frame = pyn_proto_begin_reply(&o->buf, &r->to, own_pid(s));
+        pyn_proto_write_exception(&o->buf, "ValueError", "the result is larger than the node's maximum for a message");
+    }
+    pyn_frame_end(&o->buf, frame, o->ext_bytes);
+    if (pyn_link_send(r->link, o, true))
+        touch(d, r->link);
+}
+
+void pyn_run_answer(struct pyn_service *s, struct pyn_request *r, const char *error_reason)
+{
+    struct pyn_out o;
+    size_t frame;
+
+    if (!pyn_request_claim(r) || r->to.pid.len == 0)
+        return;
+    pyn_out_init(&o, s->config.max_frame);
+    frame = pyn_proto_begin_reply(&o.buf, &r->to, own_pid(s));
+    pyn_proto_write_error(&o.buf, error_reason);
+    pyn_frame_end(&o.buf, frame, 0);
+    pyn_dispatch_send_now(r->link, &o);
+}
+
+void pyn_run_dispose(struct pyn_service *s, struct pyn_request *r)
+{
+    atomic_fetch_sub_explicit(&s->admitted, 1, memory_order_release);
+    pyn_request_unref(r);
+}
+
+/* ---- durations ---- */
+
+uint64_t pyn_run_estimate(void *service, struct pyn_job *job)
+{
+    struct pyn_service *s = service;
+    return atomic_load_explicit(&s->estimates[pyn_request_of(job)->estimate], memory_order_relaxed);
+}
+
+/* Follows a rise at once by half, a fall slowly: a function that was long once in a while is better queued. */
+static void learn(struct pyn_service *s, const struct pyn_request *r, uint64_t took)
+{
+    atomic_uint_fast32_t *at = &s->estimates[r->estimate];
+    uint64_t old = atomic_load_explicit(at, memory_order_relaxed);
+    uint64_t now = took > UINT32_MAX / 2 ? UINT32_MAX / 2 : took;
+
+    now = now > old ? (old + now) / 2 + 1 : (old * 7 + now) / 8;
+    if (now != old)
+        atomic_store_explicit(at, (uint_fast32_t)now, memory_order_relaxed);
+}
+
+/* ---- pins ---- */
+
+struct pinning {
+    struct pyn_service *service;
+    int group;
+};
+
+static void pin_name(void *ctx, struct pyn_span name)
+{
+    const struct pinning *p = ctx;
+    pyn_pins_set_name(p->service->pins, name, p->group);
+}
+
+/* The interpreter that ran an exec is the caller's from now on. Attached. */
+static void pin(struct pyn_service *s, struct pyn_worker *w, struct pyn_request *r)
+{
+    struct pinning p = {s, w->group};
+    struct pyn_desk *d = w->seat;
+
+    pyn_call_new_names(d->seat, pin_name, &p);
+    if (r->to.pid.len > 0 && pyn_watch_add(s->watch, s->node, own_pid(s), r->link, r->to.pid))
+        pyn_pins_set_caller(s->pins, r->to.pid, w->group);
+}
+
+/* ---- running ---- */
+
+/* A module that sub-interpreters refuse: the request goes on in the main interpreter. */
+static void move_to_main(struct pyn_service *s, struct pyn_worker *w, struct pyn_request *r)
+{
+    if (pyn_refused_add(&s->refused, r->call.module))
+        pyn_log(PYN_NOTICE, "worker", "module %.*s does not load in sub-interpreters: it runs in the main interpreter",
+                (int)r->call.module.len, (const char *)r->call.module.ptr);
+    pyn_worker_done(w);
+    r->job.lane = PYN_LANE_MAIN;
+    r->job.group = PYN_ANY_GROUP;
+    pyn_pool_push(s->pool, &r->job);
+}
+
+static void count(struct pyn_service *s, enum pyn_call_outcome outcome, bool interrupted)
+{
+    atomic_fetch_add_explicit(&s->calls, 1, memory_order_relaxed);
+    if (outcome == PYN_CALL_ERROR)
+        atomic_fetch_add_explicit(&s->errors, 1, memory_order_relaxed);
+    if (interrupted)
+        atomic_fetch_add_explicit(&s->interrupted, 1, memory_order_relaxed);
+}
+
+/* Calls Python and sends the answer, unless somebody has answered meanwhile. */
+static void run_request(struct pyn_service *s, struct pyn_worker *w, struct pyn_request *r)
+{
+    struct pyn_desk *d = w->seat;
+    enum pyn_call_outcome outcome;
+    size_t frame = 0;
+    bool interrupted;
+
+    if (r->to.pid.len > 0)
+        frame = pyn_proto_begin_reply(&d->out.buf, &r->to, own_pid(s));
+    pyn_seat_begin(d->seat, r->id);
+    outcome = pyn_call_run(d->seat, &r->call, &d->out);
+    interrupted = pyn_seat_end(d->seat);
+    if (outcome == PYN_CALL_REFUSED) {
+        pyn_out_truncate(&d->out, 0);
+        move_to_main(s, w, r);
+        return;
+    }
+    if (r->pins && s->pins && outcome == PYN_CALL_OK)
+        pin(s, w, r);
+    learn(s, r, pyn_worker_done(w));
+    count(s, outcome, interrupted);
+    if (pyn_request_claim(r) && r->to.pid.len > 0 && !interrupted)
+        send_result(s, d, r, frame);
+    pyn_out_truncate(&d->out, 0);
+    if (d->out.buf.cap > KEEP_BYTES)
+        pyn_buf_reset(&d->out.buf, KEEP_BYTES);
+    pyn_run_dispose(s, r);
+}
+
+/* What came too late, or was called off, is never begun. */
+void pyn_run_job(void *service, struct pyn_worker *w, struct pyn_job *job)
+{
+    struct pyn_service *s = service;
+    struct pyn_request *r = pyn_request_of(job);
+
+    pyn_guard_wake(s);
+    if (r->deadline <= w->now) {
+        atomic_fetch_add_explicit(&s->timeouts, 1, memory_order_relaxed);
+        pyn_worker_done(w);
+        pyn_run_answer(s, r, "timeout");
+        pyn_run_dispose(s, r);
+    } else if (pyn_request_is_answered(r) || !pyn_link_is_up(r->link)) {
+        pyn_worker_done(w);
+        pyn_run_dispose(s, r);
+    } else {
+        run_request(s, w, r);
+    }
+}

@@ -1,0 +1,167 @@
+#include "svc/service.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "svc/service_private.h"
+
+enum { MAX_WATCHED = 65536, MAX_NAMES = 65536, WORKER_STACK = 16 * 1024 * 1024 };
+
+/* ---- the pool's operations that are not run.c's ---- */
+
+static void pool_poll(void *service, int timeout_ms)
+{
+    struct pyn_service *s = service;
+    pyn_links_poll(s->links, timeout_ms);
+}
+
+static void pool_wake(void *service)
+{
+    struct pyn_service *s = service;
+    pyn_links_wake(s->links);
+}
+
+static bool start_pool(struct pyn_service *s)
+{
+    const struct pyn_pool_config config = {
+        .workers = s->config.workers,
+        .main_workers = s->mode == PYN_MODE_SUBINTERP ? s->config.main_workers : 0,
+        .max_stuck = s->config.max_stuck,
+        .parallel = s->mode != PYN_MODE_MULTI_EXECUTOR,
+        .stack_size = WORKER_STACK,
+    };
+    const struct pyn_pool_ops ops = {
+        .ctx = s,
+        .start = pyn_run_start,
+        .stop = pyn_run_stop,
+        .attach = pyn_run_attach,
+        .detach = pyn_run_detach,
+        .run = pyn_run_job,
+        .flush = pyn_run_flush,
+        .flush_for = pyn_run_flush,
+        .poll = pool_poll,
+        .wake = pool_wake,
+        .estimate = pyn_run_estimate,
+    };
+
+    s->pool = pyn_pool_new(&config, &ops);
+    return s->pool != NULL;
+}
+
+/* ---- lifetime ---- */
+
+struct pyn_service *pyn_service_start(const struct pyn_service_config *config, char *error, size_t size)
+{
+    struct pyn_service *s = calloc(1, sizeof(*s));
+    struct pyn_links_events events = {s, pyn_dispatch_up, pyn_dispatch_message, pyn_dispatch_down};
+
+    if (!s) {
+        snprintf(error, size, "out of memory");
+        return NULL;
+    }
+    s->config = *config;
+    s->mode = pyn_host_mode();
+    s->started = pyn_now();
+    pthread_mutex_init(&s->ready_lock, NULL);
+    pthread_cond_init(&s->ready_cond, NULL);
+    pyn_refused_init(&s->refused);
+    pyn_buf_init(&s->own_pid, 4096);
+    s->fatal_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    s->watch = pyn_watch_new(MAX_WATCHED);
+    s->links = pyn_links_new(&config->links, &events);
+    if (s->mode == PYN_MODE_SUBINTERP)
+        s->pins = pyn_pins_new(MAX_WATCHED, MAX_NAMES);
+    if (s->fatal_fd < 0 || !s->watch || !s->links || (s->mode == PYN_MODE_SUBINTERP && !s->pins))
+        snprintf(error, size, "out of memory or descriptors");
+    else if (!start_pool(s))
+        snprintf(error, size, "the workers did not start");
+    else if (pyn_guard_start(s) != 0)
+        snprintf(error, size, "the watchdog thread did not start");
+    else
+        return s;
+    if (!s->pool || pyn_service_stop(s, PYN_NEVER))
+        pyn_service_free(s);
+    return NULL;
+}
+
+struct pyn_links *pyn_service_links(struct pyn_service *s)
+{
+    return s->links;
+}
+
+int pyn_service_fatal_fd(const struct pyn_service *s)
+{
+    return s->fatal_fd;
+}
+
+void pyn_service_ready(struct pyn_service *s, struct pyn_node *node)
+{
+    pthread_mutex_lock(&s->ready_lock);
+    s->node = node;
+    pyn_node_write_pid(node, &s->own_pid);
+    atomic_store_explicit(&s->ready, true, memory_order_release);
+    pthread_cond_broadcast(&s->ready_cond);
+    pthread_mutex_unlock(&s->ready_lock);
+}
+
+static bool wait_for_none(struct pyn_service *s, uint64_t deadline)
+{
+    while (atomic_load_explicit(&s->admitted, memory_order_acquire) > 0) {
+        if (pyn_now() >= deadline)
+            return false;
+        poll(NULL, 0, 5);
+    }
+    return true;
+}
+
+bool pyn_service_drain(struct pyn_service *s, uint64_t deadline)
+{
+    atomic_store(&s->draining, true);
+    return wait_for_none(s, deadline);
+}
+
+static bool any(void *ctx, const struct pyn_request *r)
+{
+    (void)ctx;
+    (void)r;
+    return true;
+}
+
+static void drop_job(void *service, struct pyn_job *job)
+{
+    pyn_run_answer(service, pyn_request_of(job), "stopping");
+    pyn_run_dispose(service, pyn_request_of(job));
+}
+
+bool pyn_service_stop(struct pyn_service *s, uint64_t deadline)
+{
+    bool ended;
+
+    atomic_store(&s->draining, true);
+    pyn_guard_cancel(s, any, NULL, "stopping");
+    ended = wait_for_none(s, deadline);
+    /* An answer that the socket did not take yet still goes out: the workers read and write on until they stop. */
+    ended = pyn_pool_stop(s->pool, ended ? deadline : pyn_now() + PYN_MS, drop_job) && ended;
+    pyn_guard_stop(s);
+    return ended;
+}
+
+void pyn_service_free(struct pyn_service *s)
+{
+    pyn_pool_free(s->pool);
+    if (s->links)
+        pyn_links_free(s->links);
+    pyn_watch_free(s->watch);
+    pyn_pins_free(s->pins);
+    pyn_refused_free(&s->refused);
+    pyn_buf_free(&s->own_pid);
+    if (s->fatal_fd >= 0)
+        close(s->fatal_fd);
+    pthread_mutex_destroy(&s->ready_lock);
+    pthread_cond_destroy(&s->ready_cond);
+    free(s);
+}

@@ -1,0 +1,92 @@
+/* The state that the files of svc/ share. */
+#ifndef PYN_SVC_SERVICE_PRIVATE_H
+#define PYN_SVC_SERVICE_PRIVATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/clock.h"
+#include "base/out.h"
+#include "svc/pins.h"
+#include "svc/refused.h"
+#include "svc/request.h"
+#include "svc/service.h"
+#include "svc/watch.h"
+
+enum { PYN_ESTIMATES = 1024, PYN_TOUCHED = 8 };
+
+/* What a worker has on its desk: its seat in Python, the answer under way, the links that have unsent answers. */
+struct pyn_desk {
+    struct pyn_seat *seat;
+    struct pyn_out out; /* the worker's own */
+    atomic_uint interrupters; /* threads that are about to interrupt this seat; it is not closed before they are gone */
+
+    pthread_mutex_t lock; /* guards touched; innermost */
+    struct pyn_link *touched[PYN_TOUCHED]; /* a reference each */
+    unsigned touched_count;
+};
+
+struct pyn_service {
+    struct pyn_service_config config;
+    enum pyn_mode mode;
+    struct pyn_links *links;
+    struct pyn_pool *pool;
+    struct pyn_watch *watch;
+    struct pyn_pins *pins; /* NULL where there is one __main__ only */
+    struct pyn_refused refused;
+    uint64_t started;
+    int fatal_fd;
+
+    pthread_mutex_t ready_lock; /* guards node until ready; nothing is taken under it */
+    pthread_cond_t ready_cond;
+    struct pyn_node *node;
+    atomic_bool ready;
+    struct pyn_buf own_pid; /* written before ready */
+
+    atomic_bool draining;
+    atomic_uint admitted; /* requests that were taken and not disposed of yet */
+    atomic_uint_fast64_t calls, errors, timeouts, interrupted, overloaded;
+    atomic_uint_fast32_t estimates[PYN_ESTIMATES]; /* ns, by hash of module and function; collisions do no harm */
+
+    /* guard.c */
+    pthread_t guard;
+    pthread_mutex_t guard_lock; /* guards guard_stop and the sleep; innermost */
+    pthread_cond_t guard_cond;
+    bool guard_started;
+    bool guard_stop;
+    atomic_bool guard_parked;
+    atomic_uint interrupters;
+};
+
+/* dispatch.c */
+void pyn_dispatch_message(void *service, struct pyn_link *l, const struct pyn_control *c, struct pyn_block *block);
+void pyn_dispatch_up(void *service, struct pyn_link *l);
+void pyn_dispatch_down(void *service, struct pyn_link *l, const char *reason);
+/* Sends a whole frame that stands in b, now. Empties b. */
+void pyn_dispatch_send_now(struct pyn_link *l, struct pyn_out *o);
+
+/* run.c: the pool's operations. */
+bool pyn_run_start(void *service, struct pyn_worker *w);
+void pyn_run_stop(void *service, struct pyn_worker *w);
+void pyn_run_attach(void *service, struct pyn_worker *w);
+void pyn_run_detach(void *service, struct pyn_worker *w);
+void pyn_run_job(void *service, struct pyn_worker *w, struct pyn_job *job);
+void pyn_run_flush(void *service, struct pyn_worker *w);
+uint64_t pyn_run_estimate(void *service, struct pyn_job *job);
+/* Answers r with what `write` writes, at once, unless somebody else has. Any thread, not attached needed. */
+void pyn_run_answer(struct pyn_service *s, struct pyn_request *r, const char *error_reason);
+/* The request has left the node's hands: gives the reference and the admission back. */
+void pyn_run_dispose(struct pyn_service *s, struct pyn_request *r);
+
+/* guard.c */
+int pyn_guard_start(struct pyn_service *s);
+void pyn_guard_stop(struct pyn_service *s);
+/* A job begins: the watchdog must be awake. Cheap when it is. */
+void pyn_guard_wake(struct pyn_service *s);
+/* Ends requests that match, waiting and running; those that wait are answered with reason (NULL: not at all). */
+void pyn_guard_cancel(struct pyn_service *s, bool (*match)(void *ctx, const struct pyn_request *r), void *ctx, const char *reason);
+
+/* admin.c */
+void pyn_admin_write_info(struct pyn_service *s, struct pyn_buf *b);
+
+#endif

@@ -1,0 +1,229 @@
+%% Python for Erlang: the module that users name.
+%%
+%% Results are {ok, Value} or {error, Reason}; what each reason means is in docs/. Module and function names are atoms,
+%% binaries or strings, code is a binary or a string, times are in milliseconds.
+-module(py).
+
+%% Calls.
+-export([call/3]).
+-export([call/4]).
+-export([call/5]).
+-export([eval/1]).
+-export([eval/2]).
+-export([eval/3]).
+-export([exec/1]).
+-export([exec/2]).
+-export([cast/3]).
+-export([cast/4]).
+
+%% Calls that are awaited later.
+-export([call_async/3]).
+-export([call_async/4]).
+-export([await/1]).
+-export([await/2]).
+
+%% Information.
+-export([version/0]).
+-export([execution_mode/0]).
+-export([num_executors/0]).
+-export([subinterp_supported/0]).
+-export([info/0]).
+
+-include("py_call.hrl").
+
+-export_type([name/0, code/0, options/0, result/0, mode/0]).
+
+-type name() :: atom() | binary() | string().
+-type code() :: binary() | string().
+-type options() :: py_call:options().
+-type result() :: {ok, term()} | {error, term()}.
+-type mode() :: free_threaded | subinterp | multi_executor.
+
+-define(DEFAULT_TIMEOUT, 30000).
+-define(INFO_TIMEOUT, 5000).
+
+%% Calls.
+
+-spec call(name(), name(), list()) -> result().
+call(Module, Function, Args) ->
+    call(Module, Function, Args, #{}, ?DEFAULT_TIMEOUT).
+
+-spec call(name(), name(), list(), map()) -> result().
+call(Module, Function, Args, Kwargs) ->
+    call(Module, Function, Args, Kwargs, ?DEFAULT_TIMEOUT).
+
+-spec call(name(), name(), list(), map(), options()) -> result().
+call(Module, Function, Args, Kwargs, Options) ->
+    with_call(Module, Function, Args, Kwargs, Options, fun py_call:run/3).
+
+-spec eval(code()) -> result().
+eval(Code) ->
+    eval(Code, #{}, ?DEFAULT_TIMEOUT).
+
+-spec eval(code(), map()) -> result().
+eval(Code, Locals) ->
+    eval(Code, Locals, ?DEFAULT_TIMEOUT).
+
+-spec eval(code(), map(), options()) -> result().
+eval(Code, Locals, Options) when is_map(Locals) ->
+    case {code(Code), py_call:how(Options)} of
+        {{error, _} = Error, _} -> Error;
+        {_, {error, _} = Error} -> Error;
+        {Text, How} ->
+            py_call:run(eval, How, py_proto:eval(Text, Locals, py_call:request_options(How)))
+    end;
+eval(_, _, _) ->
+    {error, invalid_args}.
+
+-spec exec(code()) -> ok | {error, term()}.
+exec(Code) ->
+    exec(Code, ?DEFAULT_TIMEOUT).
+
+-spec exec(code(), options()) -> ok | {error, term()}.
+exec(Code, Options) ->
+    case {code(Code), py_call:how(Options)} of
+        {{error, _} = Error, _} -> Error;
+        {_, {error, _} = Error} -> Error;
+        {Text, How} ->
+            py_call:run(exec, How, py_proto:exec(Text, py_call:request_options(How)))
+    end.
+
+%% Nobody hears what became of it; only arguments that could not be sent at all are refused.
+-spec cast(name(), name(), list()) -> ok | {error, term()}.
+cast(Module, Function, Args) ->
+    cast(Module, Function, Args, #{}).
+
+-spec cast(name(), name(), list(), map()) -> ok | {error, term()}.
+cast(Module, Function, Args, Kwargs) ->
+    with_call(Module, Function, Args, Kwargs, ?DEFAULT_TIMEOUT, fun(Kind, _How, Request) ->
+        py_call:cast(Kind, Request)
+    end).
+
+%% Calls that are awaited later.
+
+-spec call_async(name(), name(), list()) -> reference().
+call_async(Module, Function, Args) ->
+    call_async(Module, Function, Args, #{}).
+
+%% The reference is always given; arguments that cannot be sent are the error that it is answered with.
+-spec call_async(name(), name(), list(), map()) -> reference().
+call_async(Module, Function, Args, Kwargs) ->
+    case with_call(Module, Function, Args, Kwargs, ?DEFAULT_TIMEOUT, fun py_async:call/3) of
+        {error, Error} -> refused(Error);
+        Ref -> Ref
+    end.
+
+refused(Error) ->
+    Ref = make_ref(),
+    self() ! {py_error, Ref, Error},
+    Ref.
+
+-spec await(reference()) -> result().
+await(Ref) ->
+    await(Ref, ?DEFAULT_TIMEOUT).
+
+%% When the time is over the call is interrupted, and nothing of it arrives later.
+-spec await(reference(), timeout()) -> result().
+await(Ref, Timeout) ->
+    py_async:await(Ref, Timeout).
+
+%% Information.
+
+%% The version of Python.
+-spec version() -> {ok, binary()} | {error, term()}.
+version() ->
+    case first_info() of
+        #{python := Version} -> {ok, Version};
+        #{} -> {error, unknown};
+        {error, _} = Error -> Error
+    end.
+
+-spec execution_mode() -> mode() | {error, term()}.
+execution_mode() ->
+    case first_info() of
+        #{mode := Mode} -> Mode;
+        #{} -> {error, unknown};
+        {error, _} = Error -> Error
+    end.
+
+%% Workers of all nodes together.
+-spec num_executors() -> non_neg_integer().
+num_executors() ->
+    lists:sum([maps:get(workers, Info, 0) || #target{info = Info} <- py_router:up_nodes()]).
+
+%% Whether that Python has sub-interpreters with a lock of their own, whichever mode is in use.
+-spec subinterp_supported() -> boolean().
+subinterp_supported() ->
+    case first_info() of
+        #{subinterp_supported := Supported} -> Supported;
+        #{mode := subinterp} -> true;
+        #{python := Version} -> has_own_gil(Version);
+        _ -> false
+    end.
+
+%% By C-node what it says of itself; of one that is down or does not answer in 5 seconds, only that.
+-spec info() -> #{node() => map()}.
+info() ->
+    Deadline = erlang:monotonic_time(millisecond) + ?INFO_TIMEOUT,
+    Asked = [{Node, py_proto:send_info(Node)} || #target{node = Node} <- py_router:up_nodes()],
+    Down = maps:from_list([{Node, #{status => down}} || Node <- py_router:known_nodes()]),
+    maps:merge(Down, maps:from_list([{Node, told(Ref, Deadline)} || {Node, Ref} <- Asked])).
+
+told(Ref, Deadline) ->
+    Left = max(0, Deadline - erlang:monotonic_time(millisecond)),
+    case py_proto:await_answer(Ref, Left) of
+        {result, {ok, #{} = Info}} -> Info#{status => up};
+        {down, _} -> #{status => down};
+        _ -> #{status => no_answer}
+    end.
+
+first_info() ->
+    case py_router:pick(any, any) of
+        #target{info = Info} -> Info;
+        {error, _} = Error -> Error
+    end.
+
+%% 3.12.1 corrupts its heap with them.
+has_own_gil(<<"3.12.1">>) ->
+    false;
+has_own_gil(Version) ->
+    case re:run(Version, "^3\\.([0-9]+)", [{capture, all_but_first, list}]) of
+        {match, [Minor]} -> list_to_integer(Minor) >= 12;
+        nomatch -> false
+    end.
+
+%% Arguments.
+
+%% A list that is improper has no length.
+with_call(Module, Function, Args, Kwargs, Options, Next) when
+    is_list(Args), length(Args) >= 0, is_map(Kwargs)
+->
+    case {name(Module), name(Function), py_call:how(Options)} of
+        {{error, _} = Error, _, _} -> Error;
+        {_, {error, _} = Error, _} -> Error;
+        {_, _, {error, _} = Error} -> Error;
+        {M, F, How} ->
+            Next(kind(M), How, py_proto:call(M, F, Args, Kwargs, py_call:request_options(How)))
+    end;
+with_call(_, _, _, _, _, _) ->
+    {error, invalid_args}.
+
+kind('__main__') -> main;
+kind(<<"__main__">>) -> main;
+kind(_) -> any.
+
+name(Name) when is_atom(Name); is_binary(Name) -> Name;
+name(Name) -> text(Name).
+
+code(Code) when is_binary(Code) -> Code;
+code(Code) -> text(Code).
+
+text(Text) when is_list(Text) ->
+    try unicode:characters_to_binary(Text) of
+        Binary when is_binary(Binary) -> Binary;
+        _ -> {error, {not_text, Text}}
+    catch
+        error:badarg -> {error, {not_text, Text}}
+    end;
+text(Other) ->
+    {error, {not_text, Other}}.

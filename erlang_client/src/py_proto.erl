@@ -1,0 +1,186 @@
+%% The wire protocol between this application and pynode, version 1. Every tuple of it is built or matched here and
+%% in cnode/svc/proto.c, nowhere else.
+%%
+%% A C-node answers under the registered name `py`. Requests:
+%%
+%%     {call, M, F, Args} | {call, M, F, Args, Kwargs} | {call, M, F, Args, Kwargs, Opts}
+%%     {eval, Code} | {eval, Code, Locals} | {eval, Code, Locals, Opts}
+%%     {exec, Code} | {exec, Code, Opts} | {exec_all, Code, Opts}
+%%     info | version
+%%     {cancel, Tag}      the call with that tag, or with that reference in its tag, ends with {error, interrupted}
+%%
+%% M and F are atoms or binaries (dotted names are fine), Args a list, Kwargs and Locals maps with keys that are atoms
+%% or binaries, Code a binary. Opts is a timeout (milliseconds or `infinity`, counted from the arrival at the C-node)
+%% or a map #{timeout, traceback, chain}; it is sent as the plain timeout when it says nothing else, so that the
+%% usual call is short.
+%%
+%% Forms:
+%%
+%%     {'$gen_call', {Pid, Tag}, Request}    answered {Tag, Result}; a tag [alias | Ref] by a send to the alias Ref
+%%     {'$gen_cast', Request}                not answered
+%%
+%% Result is {ok, Value}, `ok` (exec) or {error, Reason}. `info` gives {ok, Map}.
+%%
+%% The Pid of a '$gen_call' stands for the caller: the C-node keeps its pinned interpreter by it, and interrupts
+%% its calls when it dies. The answer goes where the alias points, which may be another process (py_async).
+%%
+%% To the coordinator, whenever the link to it comes up, the C-node sends {py_member, 1, Node, Info} to the
+%% registered name `py_coordinator`.
+%%
+%% Order: answers and messages to the coordinator travel on different connections and are not ordered with each
+%% other.
+-module(py_proto).
+
+%% Building requests.
+-export([call/5]).
+-export([eval/3]).
+-export([exec/2]).
+-export([options/3]).
+-export([set_timeout/2]).
+
+%% Sending them.
+-export([request/4]).
+-export([send_as/4]).
+-export([send_info/1]).
+-export([send_cast/2]).
+-export([send_cancel/2]).
+
+%% Matching what comes back.
+-export([await_answer/2]).
+-export([answer/3]).
+-export([member/1]).
+
+-export_type([request/0, options/0, result/0, info/0]).
+
+-type name() :: atom() | binary().
+-type options() :: timeout() | #{timeout := timeout(), traceback => boolean(), chain => term()}.
+-type request() ::
+    {call, name(), name(), list(), map(), options()}
+    | {eval, binary(), map(), options()}
+    | {exec, binary(), options()}.
+-type result() :: ok | {ok, term()} | {error, term()}.
+-type info() :: map().
+
+%% [alias | Ref] is how gen marks the tag of a request that is answered by an alias.
+-dialyzer({no_improper_lists, [request/4, send_as/4, send_info/1]}).
+
+-define(SERVER, py).
+-define(VERSION, 1).
+
+%% Building requests. Options come last in each, set_timeout/2 relies on it.
+
+-spec call(name(), name(), list(), map(), options()) -> request().
+call(M, F, Args, Kwargs, Opts) ->
+    {call, M, F, Args, Kwargs, Opts}.
+
+-spec eval(binary(), map(), options()) -> request().
+eval(Code, Locals, Opts) ->
+    {eval, Code, Locals, Opts}.
+
+-spec exec(binary(), options()) -> request().
+exec(Code, Opts) ->
+    {exec, Code, Opts}.
+
+-spec options(timeout(), boolean(), term()) -> options().
+options(Timeout, false, undefined) -> Timeout;
+options(Timeout, true, undefined) -> #{timeout => Timeout, traceback => true};
+options(Timeout, false, Chain) -> #{timeout => Timeout, chain => Chain};
+options(Timeout, true, Chain) -> #{timeout => Timeout, traceback => true, chain => Chain}.
+
+%% The same request with less time.
+-spec set_timeout(request(), timeout()) -> request().
+set_timeout(Request, Timeout) ->
+    Last = tuple_size(Request),
+    case element(Last, Request) of
+        #{} = Opts -> setelement(Last, Request, Opts#{timeout := Timeout});
+        _ -> setelement(Last, Request, Timeout)
+    end.
+
+%% Sends the request and waits. Link is the local process that stands for the connection to Node (py_link): it ends
+%% with the connection, and then its reason is ours. So only three things can end the waiting: the answer, the
+%% link's end, the timeout. An answer after the timeout is dropped by the VM, since removing the monitor
+%% deactivates the alias.
+%%
+%% No connection is set up from here (noconnect): that would block the caller for as long as the other host
+%% takes. If there is none, the link process has ended or is about to.
+%%
+%% Sending and receiving are in one function because a receive finds its place in a long mailbox at once only when
+%% the reference is made in the same function.
+-spec request(node(), pid(), request() | info | version, timeout()) -> result().
+request(Node, Link, Request, Timeout) ->
+    Ref = erlang:monitor(process, Link, [{alias, reply_demonitor}]),
+    Sender = send(Node, {'$gen_call', {self(), [alias | Ref]}, Request}),
+    receive
+        {[alias | Ref], Result} -> Result;
+        {'DOWN', Ref, process, _, Reason} -> {error, py_link:reason(Node, Reason)}
+    after Timeout -> timed_out(Node, Ref, Sender)
+    end.
+
+%% The answer may have come between the end of the time and the removal of the monitor: it is taken then, because
+%% it must not stay in the mailbox.
+timed_out(Node, Ref, Sender) ->
+    _ = erlang:demonitor(Ref),
+    _ = is_pid(Sender) andalso exit(Sender, kill),
+    receive
+        {[alias | Ref], Result} -> Result;
+        {'DOWN', Ref, process, _, Reason} -> {error, py_link:reason(Node, Reason)}
+    after 0 -> {error, timeout}
+    end.
+
+%% When the VM has as much to write to that node as it keeps for one connection (a large message is on its way, or
+%% the C-node does not read), a send would suspend the caller, past its deadline if need be. So a helper is suspended
+%% in its place, which the caller kills when its time is over.
+send(Node, Message) ->
+    case erlang:send({?SERVER, Node}, Message, [noconnect, nosuspend]) of
+        nosuspend -> spawn(fun() -> erlang:send({?SERVER, Node}, Message, [noconnect]) end);
+        Sent -> Sent
+    end.
+
+%% Sends the request in the name of another process and does not wait. The messages that answer/3 understands come
+%% to the calling process.
+-spec send_as(pid(), node(), pid(), request()) -> reference().
+send_as(Caller, Node, Link, Request) ->
+    Ref = erlang:monitor(process, Link, [{alias, reply_demonitor}]),
+    _ = send(Node, {'$gen_call', {Caller, [alias | Ref]}, Request}),
+    Ref.
+
+%% Asks a node for its `info`, whether it is known as a C-node or not: the monitor is one of the name `py` there.
+-spec send_info(node()) -> reference().
+send_info(Node) ->
+    Ref = erlang:monitor(process, {?SERVER, Node}, [{alias, reply_demonitor}]),
+    _ = erlang:send({?SERVER, Node}, {'$gen_call', {self(), [alias | Ref]}, info}, [noconnect]),
+    Ref.
+
+-spec send_cast(node(), request()) -> ok.
+send_cast(Node, Request) ->
+    _ = erlang:send({?SERVER, Node}, {'$gen_cast', Request}, [noconnect]),
+    ok.
+
+%% Ends the call that was sent with this reference. Never blocks: a C-node that does not read cannot cancel either.
+-spec send_cancel(node(), reference()) -> ok.
+send_cancel(Node, Ref) ->
+    _ = erlang:send({?SERVER, Node}, {'$gen_cast', {cancel, Ref}}, [noconnect, nosuspend]),
+    ok.
+
+-spec await_answer(reference(), timeout()) -> {result, result()} | {down, term()} | timeout.
+await_answer(Ref, Timeout) ->
+    receive
+        {[alias | Ref], Result} -> {result, Result};
+        {'DOWN', Ref, process, _, Reason} -> {down, Reason}
+    after Timeout ->
+        _ = erlang:demonitor(Ref, [flush]),
+        receive {[alias | Ref], Result} -> {result, Result} after 0 -> timeout end
+    end.
+
+%% What a message says about the request with that reference: its result, the end of what it was monitored by
+%% (the reason is the monitor's), or nothing.
+-spec answer(reference(), term(), T) -> {result, result()} | {down, term()} | T.
+answer(Ref, {[alias | Ref], Result}, _) -> {result, Result};
+answer(Ref, {'DOWN', Ref, process, _, Reason}, _) -> {down, Reason};
+answer(_, _, Other) -> Other.
+
+%% A C-node that tells its coordinator that it is there.
+-spec member(term()) -> {member, node(), info()} | {unknown_version, node(), term()} | other.
+member({py_member, ?VERSION, Node, #{} = Info}) when is_atom(Node) -> {member, Node, Info};
+member({py_member, Version, Node, _}) when is_atom(Node) -> {unknown_version, Node, Version};
+member(_) -> other.

@@ -1,0 +1,29 @@
+%% The top of the tree, in the order of the start. It owns the ETS tables, so that a crash below loses nothing of them.
+%%
+%% rest_for_one: py_router knows the C-nodes from the py_node processes only, so these start again when it does.
+-module(py_sup).
+-behaviour(supervisor).
+
+-export([start_link/1]).
+
+%% supervisor.
+-export([init/1]).
+
+-spec start_link(py_config:config()) -> {ok, pid()} | ignore | {error, term()}.
+start_link(Config) ->
+    supervisor:start_link({local, ?MODULE}, ?MODULE, Config).
+
+%% supervisor.
+
+-spec init(py_config:config()) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
+init(#{max_concurrent := Max} = Config) ->
+    ok = py_semaphore:create(Max),
+    ok = py_async:create(),
+    {ok, {#{strategy => rest_for_one, intensity => 5, period => 10}, [
+        #{id => py_dist, start => {py_dist, start_link, []}},
+        #{id => py_semaphore, start => {py_semaphore, start_link, []}},
+        #{id => py_router, start => {py_router, start_link, []}},
+        #{id => py_coordinator, start => {py_coordinator, start_link, []}},
+        #{id => py_node_sup, start => {py_node_sup, start_link, [Config]}, type => supervisor},
+        #{id => ready, start => {py_node_sup, await, [Config]}}
+    ]}}.

@@ -1,0 +1,129 @@
+#include "unit/python.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifndef PYN_PYTHON
+#define PYN_PYTHON ""
+#endif
+
+static struct {
+    struct pyn_types types;
+    PyObject *module;
+    PyObject *names;
+    char text[128 * 1024];
+} py;
+
+static void die(const char *what)
+{
+    fprintf(stderr, "python: %s failed\n", what);
+    if (PyErr_Occurred())
+        PyErr_Print();
+    exit(99);
+}
+
+static void start_interpreter(void)
+{
+    PyConfig config;
+    PyStatus status;
+
+    PyConfig_InitIsolatedConfig(&config);
+    config.install_signal_handlers = 0;
+    status = PyStatus_Ok();
+    if (PYN_PYTHON[0])
+        status = PyConfig_SetBytesString(&config, &config.executable, PYN_PYTHON);
+    if (!PyStatus_Exception(status))
+        status = Py_InitializeFromConfig(&config);
+    PyConfig_Clear(&config);
+    if (PyStatus_Exception(status))
+        Py_ExitStatusException(status);
+}
+
+void python_start(void)
+{
+    start_interpreter();
+    py.module = PyImport_AddModule("erlang");
+    if (!py.module || pyn_types_init(&py.types, py.module) < 0)
+        die("making the module");
+    Py_INCREF(py.module);
+    py.names = PyModule_GetDict(PyImport_AddModule("__main__"));
+    Py_INCREF(py.names);
+    python_exec("import erlang, sys, gc");
+}
+
+void python_stop(void)
+{
+    Py_CLEAR(py.names);
+    Py_CLEAR(py.module);
+    pyn_types_clear(&py.types);
+    if (Py_FinalizeEx() < 0)
+        exit(98);
+}
+
+struct pyn_types *python_types(void)
+{
+    return &py.types;
+}
+
+PyObject *python_eval(const char *expression)
+{
+    PyObject *o;
+
+    PyErr_Clear(); /* of a test that has failed */
+    o = PyRun_String(expression, Py_eval_input, py.names, py.names);
+
+    if (!o)
+        die(expression);
+    return o;
+}
+
+void python_exec(const char *code)
+{
+    PyObject *o = PyRun_String(code, Py_file_input, py.names, py.names);
+
+    if (!o)
+        die(code);
+    Py_DECREF(o);
+}
+
+static const char *keep(PyObject *str)
+{
+    PyObject *utf8 = str ? PyUnicode_AsEncodedString(str, "utf-8", "backslashreplace") : NULL;
+
+    if (!utf8)
+        die("making text");
+    snprintf(py.text, sizeof(py.text), "%s", PyBytes_AS_STRING(utf8));
+    Py_DECREF(utf8);
+    Py_DECREF(str);
+    return py.text;
+}
+
+const char *python_repr(PyObject *o)
+{
+    return keep(PyObject_Repr(o));
+}
+
+const char *python_error(void)
+{
+    PyObject *type, *value, *traceback, *text;
+
+    PyErr_Fetch(&type, &value, &traceback);
+    if (!type)
+        die("taking an exception: there is none:");
+    PyErr_NormalizeException(&type, &value, &traceback);
+    text = PyUnicode_FromFormat("%s: %S", ((PyTypeObject *)type)->tp_name, value);
+    Py_DECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(traceback);
+    return keep(text);
+}
+
+long python_blocks(void)
+{
+    PyObject *o = python_eval("(gc.collect(), gc.collect(), sys.getallocatedblocks())[2]");
+    long n = PyLong_AsLong(o);
+
+    Py_DECREF(o);
+    return n;
+}

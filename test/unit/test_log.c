@@ -1,0 +1,177 @@
+#include <check.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+enum { CAUGHT = 64 * 1024 };
+
+/* Standard error goes to a file of its own between the two calls. */
+struct capture {
+    FILE *file;
+    int saved;
+    char text[CAUGHT];
+};
+
+static struct capture *capture_start(void)
+{
+    struct capture *c = calloc(1, sizeof(*c));
+
+    ck_assert_ptr_nonnull(c);
+    c->file = tmpfile();
+    ck_assert_ptr_nonnull(c->file);
+    c->saved = dup(STDERR_FILENO);
+    ck_assert_int_ge(c->saved, 0);
+    ck_assert_int_ge(dup2(fileno(c->file), STDERR_FILENO), 0);
+    return c;
+}
+
+static void capture_stop(struct capture *c)
+{
+    size_t n;
+
+    ck_assert_int_ge(dup2(c->saved, STDERR_FILENO), 0);
+    close(c->saved);
+    rewind(c->file);
+    n = fread(c->text, 1, CAUGHT - 1, c->file);
+    c->text[n] = '\0';
+    fclose(c->file);
+}
+
+/* --- Core -------------------------------------------------------------------------------------------------------- */
+
+START_TEST(unknown_levels)
+{
+    static const char *const table[] = {"", "Debug", "warn", "error ", "5", "debugger"};
+    enum pyn_level level;
+
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+        ck_assert(!pyn_log_parse_level(table[i], &level));
+}
+END_TEST
+
+START_TEST(level_names_come_back)
+{
+    for (int i = PYN_DEBUG; i <= PYN_OFF; i++) {
+        enum pyn_level level;
+
+        ck_assert(pyn_log_parse_level(pyn_log_level_name((enum pyn_level)i), &level));
+        ck_assert_int_eq(level, i);
+    }
+}
+END_TEST
+
+START_TEST(levels)
+{
+    struct capture *c = capture_start();
+
+    pyn_log_set_level(PYN_WARNING);
+    pyn_log(PYN_NOTICE, "area", "not this");
+    pyn_log(PYN_WARNING, "area", "this");
+    pyn_log_set_level(PYN_OFF);
+    pyn_log(PYN_ERROR, "area", "nor this");
+    capture_stop(c);
+    ck_assert_ptr_null(strstr(c->text, "not this"));
+    ck_assert_ptr_nonnull(strstr(c->text, " warning area this\n"));
+    ck_assert_ptr_null(strstr(c->text, "nor this"));
+    ck_assert(!pyn_log_enabled(PYN_ERROR));
+    pyn_log_set_level(PYN_INFO);
+    ck_assert(!pyn_log_enabled(PYN_DEBUG));
+    ck_assert(pyn_log_enabled(PYN_INFO));
+    free(c);
+}
+END_TEST
+
+START_TEST(a_line)
+{
+    struct capture *c = capture_start();
+    int year, month, day, hour, minute, second, micro, end = 0;
+
+    pyn_log(PYN_INFO, "link", "peer=%s n=%d", "a@host", 5);
+    capture_stop(c);
+    ck_assert_int_eq(sscanf(c->text, "%4d-%2d-%2dT%2d:%2d:%2d.%6dZ info link peer=a@host n=5%n", &year, &month, &day,
+                            &hour, &minute, &second, &micro, &end), 7);
+    ck_assert_int_gt(end, 0);
+    ck_assert_str_eq(c->text + end, "\n");
+    free(c);
+}
+END_TEST
+
+START_TEST(control_characters_are_escaped)
+{
+    struct capture *c = capture_start();
+
+    pyn_log(PYN_INFO, "x", "%s", "a\nb\tc\x1b[0m\x7f\xc3\xa9%s");
+    capture_stop(c);
+    ck_assert_ptr_nonnull(strstr(c->text, " x a\\nb\\x09c\\x1b[0m\\x7f\xc3\xa9%s\n"));
+    free(c);
+}
+END_TEST
+
+/* --- Limits ------------------------------------------------------------------------------------------------------ */
+
+START_TEST(long_texts_are_cut)
+{
+    enum { LONG = 20000 };
+    char *text = malloc(LONG + 1);
+    struct capture *c = capture_start();
+
+    ck_assert_ptr_nonnull(text);
+    text[LONG] = '\0';
+    memset(text, 'x', LONG);
+    pyn_log(PYN_INFO, "x", "%s", text);
+    memset(text, '\x01', LONG);
+    pyn_log(PYN_INFO, "x", "%s", text);
+    capture_stop(c);
+    ck_assert_uint_le(strlen(c->text), 2 * PIPE_BUF);
+    ck_assert_uint_gt(strlen(c->text), 2 * (PIPE_BUF - 100));
+    /* Two lines, each with its end. */
+    ck_assert_ptr_nonnull(strchr(c->text, '\n'));
+    ck_assert_str_eq(strrchr(c->text, '\n'), "\n");
+    free(text);
+    free(c);
+}
+END_TEST
+
+START_TEST(long_areas_are_cut)
+{
+    struct capture *c = capture_start();
+
+    pyn_log(PYN_ERROR, "0123456789012345678901234567890123456789", "text");
+    capture_stop(c);
+    ck_assert_ptr_nonnull(strstr(c->text, " error 01234567890123456789012345678901 text\n"));
+    free(c);
+}
+END_TEST
+
+static Suite *log_suite(void)
+{
+    Suite *s = suite_create("log");
+    TCase *core = tcase_create("Core");
+    TCase *limits = tcase_create("Limits");
+
+    tcase_add_test(core, unknown_levels);
+    tcase_add_test(core, level_names_come_back);
+    tcase_add_test(core, levels);
+    tcase_add_test(core, a_line);
+    tcase_add_test(core, control_characters_are_escaped);
+    suite_add_tcase(s, core);
+    tcase_add_test(limits, long_texts_are_cut);
+    tcase_add_test(limits, long_areas_are_cut);
+    suite_add_tcase(s, limits);
+    return s;
+}
+
+int main(void)
+{
+    SRunner *runner = srunner_create(log_suite());
+    int failed;
+
+    srunner_run_all(runner, CK_NORMAL);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}

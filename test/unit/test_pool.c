@@ -1,0 +1,381 @@
+/* The pool with an "interpreter" and "links" of its own: jobs are functions, poll takes them from a list. */
+#include <check.h>
+#include <semaphore.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "sched/pool.h"
+
+enum { STACK = 256 * 1024 };
+
+struct task {
+    struct pyn_job job; /* first */
+    uint64_t estimate;
+    sem_t *wait;  /* the job waits for it, where there is one */
+    sem_t *began; /* the job posts it at its start */
+    atomic_int ran_by; /* worker id, 0: not yet */
+    atomic_int group_ran;
+};
+
+struct fake {
+    struct pyn_pool *pool;
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+    struct pyn_queue inbox; /* what peers "sent" */
+    bool woken;
+    atomic_int ran, dropped, flushed, next_group;
+    bool own_groups;   /* every worker its own interpreter */
+    int fail_starts;   /* this many starts fail */
+    int polling;       /* threads inside poll: never more than one */
+    bool two_polled;
+};
+
+static bool fake_start(void *ctx, struct pyn_worker *w)
+{
+    struct fake *f = ctx;
+
+    if (f->fail_starts > 0 && w->id > 1) {
+        f->fail_starts--;
+        return false;
+    }
+    w->seat = f;
+    w->group = f->own_groups && w->lane == PYN_LANE_WORK ? atomic_fetch_add(&f->next_group, 1) + 1 : 0;
+    return true;
+}
+
+static void nothing(void *ctx, struct pyn_worker *w)
+{
+    (void)ctx;
+    (void)w;
+}
+
+static void fake_flush(void *ctx, struct pyn_worker *w)
+{
+    struct fake *f = ctx;
+    (void)w;
+    atomic_fetch_add(&f->flushed, 1);
+}
+
+static void fake_run(void *ctx, struct pyn_worker *w, struct pyn_job *job)
+{
+    struct fake *f = ctx;
+    struct task *t = (struct task *)job;
+
+    atomic_store(&t->group_ran, w->group);
+    if (t->began)
+        sem_post(t->began);
+    if (t->wait)
+        while (sem_wait(t->wait) != 0)
+            ;
+    pyn_worker_done(w);
+    atomic_store(&t->ran_by, (int)w->id);
+    atomic_fetch_add(&f->ran, 1);
+}
+
+static void fake_poll(void *ctx, int timeout_ms)
+{
+    struct fake *f = ctx;
+    struct pyn_job *job;
+
+    (void)timeout_ms;
+    pthread_mutex_lock(&f->lock);
+    f->two_polled = f->two_polled || ++f->polling > 1;
+    while (!f->inbox.head && !f->woken)
+        pthread_cond_wait(&f->cond, &f->lock);
+    f->woken = false;
+    f->polling--;
+    while ((job = pyn_queue_pop(&f->inbox)))
+        pyn_pool_deliver(f->pool, job);
+    pthread_mutex_unlock(&f->lock);
+}
+
+static void fake_wake(void *ctx)
+{
+    struct fake *f = ctx;
+
+    pthread_mutex_lock(&f->lock);
+    f->woken = true;
+    pthread_cond_broadcast(&f->cond);
+    pthread_mutex_unlock(&f->lock);
+}
+
+static uint64_t fake_estimate(void *ctx, struct pyn_job *job)
+{
+    (void)ctx;
+    return ((struct task *)job)->estimate;
+}
+
+static void fake_drop(void *ctx, struct pyn_job *job)
+{
+    struct fake *f = ctx;
+    (void)job;
+    atomic_fetch_add(&f->dropped, 1);
+}
+
+static bool start(struct fake *f, unsigned workers, unsigned main_workers, bool parallel)
+{
+    const struct pyn_pool_config config = {workers, main_workers, 4, parallel, STACK};
+    const struct pyn_pool_ops ops = {f, fake_start, nothing, nothing, nothing, fake_run,
+                                     fake_flush, fake_flush, fake_poll, fake_wake, fake_estimate};
+    pthread_mutex_init(&f->lock, NULL);
+    pthread_cond_init(&f->cond, NULL);
+    /* Nobody delivers before pool is set: the inbox is empty until the test sends. */
+    f->pool = pyn_pool_new(&config, &ops);
+    return f->pool != NULL;
+}
+
+static void stop(struct fake *f)
+{
+    ck_assert(pyn_pool_stop(f->pool, PYN_NEVER, fake_drop));
+    ck_assert(!f->two_polled);
+    pyn_pool_free(f->pool);
+    pthread_mutex_destroy(&f->lock);
+    pthread_cond_destroy(&f->cond);
+}
+
+static void deliver(struct fake *f, struct task *tasks, int count)
+{
+    pthread_mutex_lock(&f->lock);
+    for (int i = 0; i < count; i++)
+        pyn_queue_push(&f->inbox, &tasks[i].job);
+    pthread_cond_broadcast(&f->cond);
+    pthread_mutex_unlock(&f->lock);
+}
+
+static void wait_ran(struct fake *f, int count)
+{
+    while (atomic_load(&f->ran) < count)
+        sched_yield();
+}
+
+static void init_tasks(struct task *tasks, int count)
+{
+    for (int i = 0; i < count; i++)
+        tasks[i] = (struct task){.job = {.group = PYN_ANY_GROUP}};
+}
+
+START_TEST(failed_start_stops_the_others)
+{
+    struct fake f = {.fail_starts = 1};
+
+    ck_assert(!start(&f, 3, 0, true));
+}
+END_TEST
+
+START_TEST(jobs_left_at_the_stop_are_dropped)
+{
+    struct fake f = {0};
+    struct task tasks[3];
+    sem_t hold, began;
+
+    sem_init(&hold, 0, 0);
+    sem_init(&began, 0, 0);
+    init_tasks(tasks, 3);
+    ck_assert(start(&f, 1, 0, true));
+    tasks[0].wait = &hold;
+    tasks[0].began = &began;
+    tasks[1].job.group = 3; /* a group that nobody serves */
+    deliver(&f, tasks, 2);
+    sem_wait(&began);
+    sem_post(&hold);
+    wait_ran(&f, 1);
+    stop(&f);
+    ck_assert_int_eq(f.dropped, 1);
+}
+END_TEST
+
+struct search {
+    struct pyn_job *job;
+    struct pyn_worker *found;
+};
+
+static void find_running(void *ctx, struct pyn_worker *w, struct pyn_job *job)
+{
+    struct search *s = ctx;
+    if (s->job == job)
+        s->found = w;
+}
+
+START_TEST(a_stuck_worker_is_replaced_and_comes_back)
+{
+    struct fake f = {0};
+    struct task tasks[12];
+    struct pyn_pool_stats stats;
+    sem_t hold, began;
+
+    sem_init(&hold, 0, 0);
+    sem_init(&began, 0, 0);
+    init_tasks(tasks, 12);
+    ck_assert(start(&f, 1, 0, true));
+    for (int i = 0; i < 6; i++) {
+        tasks[i].wait = &hold;
+        tasks[i].began = &began;
+        tasks[i].estimate = PYN_SECOND;
+    }
+    /* One worker and four replacements: the sixth time there is none left. */
+    for (int i = 0; i < 5; i++) {
+        struct search search = {&tasks[i].job, NULL};
+        deliver(&f, &tasks[i], 1);
+        sem_wait(&began);
+        pyn_pool_stats(f.pool, &stats);
+        ck_assert_uint_eq(stats.stuck, (unsigned)i);
+        pyn_pool_each_running(f.pool, find_running, &search);
+        ck_assert_ptr_nonnull(search.found);
+        ck_assert_int_eq(pyn_pool_replace(f.pool, search.found), i < 4);
+    }
+    for (int i = 0; i < 5; i++)
+        sem_post(&hold);
+    wait_ran(&f, 5);
+    do {
+        pyn_pool_stats(f.pool, &stats);
+    } while (stats.stuck > 0);
+    ck_assert_uint_eq(stats.stuck_total, 5);
+    stop(&f);
+}
+END_TEST
+
+START_TEST(every_job_runs_once)
+{
+    enum { COUNT = 2000 };
+    struct fake f = {0};
+    static struct task tasks[COUNT];
+
+    init_tasks(tasks, COUNT);
+    for (int i = 0; i < COUNT; i += 3)
+        tasks[i].estimate = PYN_MS; /* goes through the queue */
+    ck_assert(start(&f, 4, 0, true));
+    for (int i = 0; i < COUNT; i += 50)
+        deliver(&f, tasks + i, 50);
+    wait_ran(&f, COUNT);
+    stop(&f);
+    ck_assert_int_eq(f.ran, COUNT);
+    for (int i = 0; i < COUNT; i++)
+        ck_assert_int_ne(tasks[i].ran_by, 0);
+}
+END_TEST
+
+START_TEST(a_group_runs_where_it_belongs)
+{
+    enum { COUNT = 300 };
+    struct fake f = {.own_groups = true};
+    static struct task tasks[COUNT];
+
+    init_tasks(tasks, COUNT);
+    for (int i = 0; i < COUNT; i++)
+        tasks[i].job.group = 1 + i % 3;
+    ck_assert(start(&f, 3, 0, true));
+    deliver(&f, tasks, COUNT);
+    wait_ran(&f, COUNT);
+    for (int i = 0; i < COUNT; i++)
+        ck_assert_int_eq(tasks[i].group_ran, 1 + i % 3);
+    stop(&f);
+}
+END_TEST
+
+START_TEST(the_main_lane_has_its_own_workers)
+{
+    struct fake f = {.own_groups = true};
+    struct task tasks[2];
+
+    init_tasks(tasks, 2);
+    tasks[0].job.lane = PYN_LANE_MAIN;
+    ck_assert(start(&f, 2, 1, true));
+    deliver(&f, tasks, 2);
+    wait_ran(&f, 2);
+    ck_assert_int_eq(tasks[0].group_ran, 0);
+    ck_assert_int_ne(tasks[1].group_ran, 0);
+    stop(&f);
+}
+END_TEST
+
+/* A long job on the leader: without the watchdog what came with it would wait. */
+START_TEST(the_watchdog_deposes_a_busy_leader)
+{
+    struct fake f = {0};
+    struct task tasks[40];
+    struct pyn_pool_stats stats;
+    sem_t hold, began;
+
+    sem_init(&hold, 0, 0);
+    sem_init(&began, 0, 0);
+    init_tasks(tasks, 40);
+    tasks[0].wait = &hold;
+    tasks[0].began = &began;
+    ck_assert(start(&f, 2, 0, false));
+    do { /* until a worker has taken the turn over from the io thread */
+        pyn_pool_stats(f.pool, &stats);
+    } while (stats.io_reads);
+    deliver(&f, tasks, 40);
+    sem_wait(&began);
+    while (atomic_load(&f.ran) < 39)
+        pyn_pool_watch(f.pool, pyn_now());
+    pyn_pool_stats(f.pool, &stats);
+    ck_assert_uint_ge(stats.deposed, 1);
+    ck_assert_uint_eq(stats.busy, 1);
+    sem_post(&hold);
+    wait_ran(&f, 40);
+    stop(&f);
+}
+END_TEST
+
+START_TEST(with_all_workers_busy_messages_are_still_read)
+{
+    struct fake f = {0};
+    struct task tasks[4];
+    sem_t hold, began;
+
+    sem_init(&hold, 0, 0);
+    sem_init(&began, 0, 0);
+    init_tasks(tasks, 4);
+    for (int i = 0; i < 2; i++) {
+        tasks[i].wait = &hold;
+        tasks[i].began = &began;
+        tasks[i].estimate = PYN_SECOND;
+    }
+    ck_assert(start(&f, 2, 0, true));
+    deliver(&f, tasks, 2);
+    sem_wait(&began);
+    sem_wait(&began);
+    deliver(&f, tasks + 2, 2);
+    for (;;) { /* the io thread reads and queues them */
+        struct pyn_pool_stats stats;
+        pyn_pool_stats(f.pool, &stats);
+        if (stats.queued == 2)
+            break;
+    }
+    sem_post(&hold);
+    sem_post(&hold);
+    wait_ran(&f, 4);
+    stop(&f);
+}
+END_TEST
+
+static Suite *pool_suite(void)
+{
+    Suite *suite = suite_create("pool");
+    TCase *limits = tcase_create("Limits"), *core = tcase_create("Core");
+
+    tcase_add_test(limits, failed_start_stops_the_others);
+    tcase_add_test(limits, jobs_left_at_the_stop_are_dropped);
+    tcase_add_test(limits, a_stuck_worker_is_replaced_and_comes_back);
+    tcase_add_test(core, every_job_runs_once);
+    tcase_add_test(core, a_group_runs_where_it_belongs);
+    tcase_add_test(core, the_main_lane_has_its_own_workers);
+    tcase_add_test(core, the_watchdog_deposes_a_busy_leader);
+    tcase_add_test(core, with_all_workers_busy_messages_are_still_read);
+    tcase_set_timeout(core, 60);
+    suite_add_tcase(suite, limits);
+    suite_add_tcase(suite, core);
+    return suite;
+}
+
+int main(void)
+{
+    SRunner *runner = srunner_create(pool_suite());
+    int failed;
+
+    srunner_run_all(runner, CK_ENV);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
