@@ -144,7 +144,7 @@ bench: all ## measure against a BEAM echo (BENCH=short: quick, for correctness)
 test: ## install what is missing, build, run every test
 	@scripts/setup test
 	@$(MAKE) --no-print-directory all
-	@scripts/run-tests
+	+@MAKE="$(MAKE)" scripts/run-tests
 unit: $(UNIT_BIN) ## the C test programs (SANITIZER=address|undefined|thread)
 	@scripts/run-unit $(UNIT_BIN)
 ct: all ## the Common Test suites (SUITE=, GROUP=, CASE= pick some)

@@ -5,8 +5,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <ei.h>
-
 #include "app/cli.h"
 #include "app/config.h"
 #include "app/signals.h"
@@ -28,6 +26,19 @@ static int fail(enum pyn_exit code, const char *sentence)
 {
     pyn_log(PYN_ERROR, "main", "%s", sentence);
     return (int)code;
+}
+
+static enum pyn_exit exit_code(enum pyn_node_failure failure)
+{
+    switch (failure) {
+    case PYN_NODE_NAME_TAKEN:
+        return PYN_EXIT_NAME_TAKEN;
+    case PYN_NODE_NO_EPMD:
+        return PYN_EXIT_NO_EPMD;
+    case PYN_NODE_FAILED:
+        break;
+    }
+    return PYN_EXIT_FAILED;
 }
 
 static void log_ready(const struct program *p)
@@ -84,19 +95,23 @@ static int stop(struct program *p, enum pyn_exit code)
     uint64_t deadline = pyn_deadline_in(pyn_now(), p->config.drain_ms);
     bool drained;
 
-    pyn_node_stop_listening(p->node);
+    if (p->node)
+        pyn_node_stop_listening(p->node);
     drained = pyn_service_drain(p->service, deadline);
     if (!drained)
         pyn_log(PYN_WARNING, "main", "calls still run at the end of the drain time: they are interrupted");
     if (!pyn_service_stop(p->service, pyn_now() + LAST_GRACE)) {
         /* A thread sits in C code that does not return: nothing that it may touch can be freed. */
         pyn_log(PYN_WARNING, "main", "a worker did not end: leaving without it");
-        pyn_node_stop(p->node);
+        if (p->node)
+            pyn_node_stop(p->node); /* unregisters */
         _exit(code == PYN_EXIT_OK ? PYN_EXIT_NOT_DRAINED : (int)code);
     }
-    pyn_node_stop(p->node);
+    if (p->node)
+        pyn_node_stop(p->node);
     pyn_service_free(p->service);
-    pyn_node_free(p->node);
+    if (p->node)
+        pyn_node_free(p->node);
     if (code == PYN_EXIT_OK && !drained)
         code = PYN_EXIT_NOT_DRAINED;
     pyn_log(PYN_NOTICE, "main", "stopped");
@@ -107,6 +122,7 @@ static int stop(struct program *p, enum pyn_exit code)
 
 static int run(struct program *p)
 {
+    enum pyn_node_failure failure = PYN_NODE_FAILED;
     char error[ERROR_MAX];
 
     p->signal_fd = pyn_signals_install(PYN_EXIT_NOT_DRAINED);
@@ -115,7 +131,7 @@ static int run(struct program *p)
     if (!pyn_cookie_read(p->config.cookie, &p->cookie, error, sizeof(error)))
         return fail(PYN_EXIT_USAGE, error);
     p->config.node.cookie = p->cookie;
-    p->config.host.node_name = p->config.node.name;
+    p->config.node.failure = &failure;
     if (!pyn_host_start(&p->config.host, error, sizeof(error)))
         return fail(PYN_EXIT_PYTHON, error);
     p->service = pyn_service_start(&p->config.service, error, sizeof(error));
@@ -123,10 +139,10 @@ static int run(struct program *p)
         return fail(PYN_EXIT_PYTHON, error);
     p->node = pyn_node_start(&p->config.node, pyn_service_links(p->service), error, sizeof(error));
     if (!p->node) {
-        enum pyn_exit code = strstr(error, "epmd") && !strstr(error, "in use") ? PYN_EXIT_NO_EPMD : PYN_EXIT_NAME_TAKEN;
         pyn_log(PYN_ERROR, "main", "%s", error);
-        _exit((int)code);
+        return stop(p, exit_code(failure));
     }
+    pyn_host_set_node_name(pyn_node_name(p->node));
     pyn_service_ready(p->service, p->node);
     log_ready(p);
     return stop(p, wait_for_end(p));
@@ -153,8 +169,7 @@ int main(int argc, char **argv)
         pyn_config_free(&p.config);
         return PYN_EXIT_OK;
     case PYN_CONFIG_VERSION:
-        (void)pyn_mode_possible(PYN_MODE_AUTO, &reason);
-        pyn_cli_version(stdout, pyn_host_version(), "5", pyn_mode_name(PYN_MODE_AUTO));
+        pyn_cli_version(stdout, pyn_host_version(), PYN_EI_VERSION, pyn_mode_name(pyn_mode_detect(&reason)));
         pyn_config_free(&p.config);
         return PYN_EXIT_OK;
     case PYN_CONFIG_BAD:
@@ -165,7 +180,6 @@ int main(int argc, char **argv)
         break;
     }
     pyn_log_set_level(p.config.log_level);
-    ei_init();
     code = run(&p);
     if (p.service && code != PYN_EXIT_PYTHON)
         finish_python();

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,6 +25,7 @@ struct pyn_connector {
     unsigned handshake_ms;
     int stop_fd;
     int look_fd; /* raised by pyn_connector_look */
+    atomic_bool linked;
     struct pyn_handshakes *shakes;
     struct pyn_pending *pending;
     struct pyn_links *links;
@@ -188,6 +190,11 @@ static uint64_t look(struct pyn_connector *c)
 {
     char reason[REASON];
 
+    /* Whoever connects to us is alive, even when that link is gone again by now. */
+    if (atomic_exchange(&c->linked, false)) {
+        c->backoff_ms = BACKOFF_MIN_MS;
+        say_up(c);
+    }
     if (has_link(c)) {
         say_up(c);
         return PYN_NEVER;
@@ -253,6 +260,14 @@ struct pyn_connector *pyn_connector_start(const struct pyn_connector_config *con
         return NULL;
     }
     return c;
+}
+
+void pyn_connector_linked(struct pyn_connector *c, const char *peer)
+{
+    if (strcmp(peer, c->peer) != 0)
+        return;
+    atomic_store(&c->linked, true);
+    pyn_connector_look(c);
 }
 
 void pyn_connector_look(struct pyn_connector *c)

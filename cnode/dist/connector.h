@@ -20,6 +20,8 @@ struct pyn_connector_config {
 struct pyn_connector *pyn_connector_start(const struct pyn_connector_config *config, struct pyn_handshakes *shakes,
                                           struct pyn_pending *pending, struct pyn_links *links, char *error,
                                           size_t error_size);
+/* A link to `peer` was made by the listener. Any thread. */
+void pyn_connector_linked(struct pyn_connector *c, const char *peer);
 /* A link to the peer was lost or came up. Any thread. */
 void pyn_connector_look(struct pyn_connector *c);
 /* The link to the peer with a new reference, or NULL. */

@@ -54,7 +54,8 @@ struct pyn_control {
     struct pyn_span ref;
     struct pyn_span id;
     struct pyn_span reason;
-    struct pyn_span payload; /* the payload term, version byte cut off, shape NOT checked; ptr NULL when there is none */
+    struct pyn_span
+        payload; /* the payload term, version byte cut off, shape NOT checked; ptr NULL when there is none */
 };
 
 enum pyn_control_error { PYN_CONTROL_OK = 0, PYN_CONTROL_MALFORMED, PYN_CONTROL_UNKNOWN };
@@ -75,7 +76,8 @@ void pyn_frame_end(struct pyn_buf *b, size_t frame, size_t ext_bytes);
 void pyn_frame_monitor(struct pyn_buf *b, struct pyn_span from_pid, struct pyn_span to, struct pyn_span ref);
 void pyn_frame_demonitor(struct pyn_buf *b, struct pyn_span from_pid, struct pyn_span to, struct pyn_span ref);
 /* MONITOR_P_EXIT; reason is a term. `from` is the pid or the name atom that was monitored. */
-void pyn_frame_monitor_exit(struct pyn_buf *b, struct pyn_span from, struct pyn_span to, struct pyn_span ref, struct pyn_span reason);
+void pyn_frame_monitor_exit(struct pyn_buf *b, struct pyn_span from, struct pyn_span to, struct pyn_span ref,
+                            struct pyn_span reason);
 /* EXIT, for a link to a process that we do not have (reason: the term `noproc`). */
 void pyn_frame_exit(struct pyn_buf *b, struct pyn_span from, struct pyn_span to, struct pyn_span reason);
 /* UNLINK_ID_ACK {36, Id, From, To}. */

@@ -26,9 +26,9 @@
 /* A piece of the output queue: a chunk into which small messages were copied, or one message that was stolen. */
 struct pyn_seg {
     struct pyn_seg *next;
-    size_t done;        /* bytes of it that are written */
-    size_t len;         /* bytes in it */
-    bool is_chunk;      /* data[] holds them, PYN_LINK_CHUNK at most; else out does */
+    size_t done;   /* bytes of it that are written */
+    size_t len;    /* bytes in it */
+    bool is_chunk; /* data[] holds them, PYN_LINK_CHUNK at most; else out does */
     struct pyn_out out;
     uint8_t data[];
 };
@@ -43,7 +43,7 @@ struct pyn_inbuf {
 
 struct pyn_link {
     atomic_uint refs;
-    atomic_bool up; /* written under lock; goes false once */
+    atomic_bool up;       /* written under lock; goes false once */
     struct pyn_links *ls; /* not to be used once retired */
     uint64_t id;
     uint64_t peer_flags;
@@ -83,7 +83,7 @@ struct pyn_links {
     struct pyn_links_config config;
     struct pyn_links_events events;
     int epoll_fd;
-    int wake_fd; /* watched edge-triggered, so nobody needs to read it */
+    int wake_fd;      /* watched edge-triggered, so nobody needs to read it */
     atomic_bool news; /* a link is fresh */
     atomic_uint_least64_t bytes_in;
     atomic_uint_least64_t bytes_out;
@@ -92,7 +92,7 @@ struct pyn_links {
      * be referred to by requests. */
     struct pyn_inbuf spare;
 
-    pthread_mutex_t lock; /* guards the table, and in each link what it says */
+    pthread_mutex_t lock;    /* guards the table, and in each link what it says */
     struct pyn_link **table; /* every link that is not retired */
     unsigned count;
     unsigned cap;

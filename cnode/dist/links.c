@@ -21,8 +21,7 @@ static bool open_fds(struct pyn_links *ls)
 
     ls->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     ls->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    return ls->epoll_fd >= 0 && ls->wake_fd >= 0 &&
-           epoll_ctl(ls->epoll_fd, EPOLL_CTL_ADD, ls->wake_fd, &ev) == 0;
+    return ls->epoll_fd >= 0 && ls->wake_fd >= 0 && epoll_ctl(ls->epoll_fd, EPOLL_CTL_ADD, ls->wake_fd, &ev) == 0;
 }
 
 static void close_fds(struct pyn_links *ls)

@@ -11,8 +11,8 @@
 struct pyn_links;
 
 struct pyn_links_config {
-    size_t max_frame;     /* bytes; a longer frame closes its link */
-    size_t max_output;    /* bytes waiting for one peer before pyn_link_send refuses and before reading from it pauses */
+    size_t max_frame;  /* bytes; a longer frame closes its link */
+    size_t max_output; /* bytes waiting for one peer before pyn_link_send refuses and before reading from it pauses */
     unsigned tick_seconds; /* net_ticktime: a tick goes out after a quarter of it without output, a silent peer is
                               dropped after 5/4 of it */
 };

@@ -25,9 +25,7 @@ struct pyn_listener {
     int room_fd; /* raised when a handshake ended while there was no room for another */
     bool running;
     pthread_t thread;
-    struct pyn_handshakes *shakes;
-    struct pyn_pending *pending;
-    struct pyn_links *links;
+    struct pyn_listener_tools tools;
     struct pyn_loglimit limit;
     pthread_mutex_t lock; /* guards under_way, guests and the fields of guests that say so */
     pthread_cond_t idle;  /* under_way became 0 */
@@ -67,13 +65,13 @@ static void log_limited(struct pyn_listener *l, enum pyn_level level, const char
 /* Who has a link may always connect again, since the new link takes the old one's place. */
 static bool has_room(struct pyn_listener *l, const char *peer)
 {
-    struct pyn_link *old = pyn_links_find(l->links, peer);
+    struct pyn_link *old = pyn_links_find(l->tools.links, peer);
 
     if (old != NULL) {
         pyn_link_unref(old);
         return true;
     }
-    return pyn_links_count(l->links) + pyn_pending_in_count(l->pending) < l->config.max_links;
+    return pyn_links_count(l->tools.links) + pyn_pending_in_count(l->tools.pending) < l->config.max_links;
 }
 
 static enum pyn_shake_status judge(void *ctx, struct pyn_handshake *hs)
@@ -81,17 +79,17 @@ static enum pyn_shake_status judge(void *ctx, struct pyn_handshake *hs)
     struct guest *g = ctx;
     struct pyn_listener *l = g->listener;
 
-    if (strcmp(hs->peer, l->pending->self) == 0) {
+    if (strcmp(hs->peer, l->tools.pending->self) == 0) {
         snprintf(hs->reason, sizeof(hs->reason), "it has our own name");
         return PYN_SHAKE_SAY_NOT_ALLOWED;
     }
     if (!has_room(l, hs->peer)) {
-        snprintf(hs->reason, sizeof(hs->reason), "there are %u links already, which is the maximum",
-                 l->config.max_links);
+        snprintf(hs->reason, sizeof(hs->reason), "no more than %u links are allowed", l->config.max_links);
         return PYN_SHAKE_SAY_NOT_ALLOWED;
     }
-    switch (pyn_pending_in_begin(l->pending, &g->pending, hs->peer)) {
+    switch (pyn_pending_in_begin(l->tools.pending, &g->pending, hs->peer)) {
     case PYN_PENDING_OK_SIMULTANEOUS:
+        pyn_log(PYN_DEBUG, "listen", "%s connects to us while we connect to it: its attempt goes first", hs->peer);
         return PYN_SHAKE_SAY_OK_SIMULTANEOUS;
     case PYN_PENDING_NOK:
         return PYN_SHAKE_SAY_NOK;
@@ -104,7 +102,7 @@ static enum pyn_shake_status judge(void *ctx, struct pyn_handshake *hs)
 /* A peer that has a link by now gave this attempt up in favour of the other one. */
 static bool is_linked(struct pyn_listener *l, const char *peer)
 {
-    struct pyn_link *link = peer[0] != '\0' ? pyn_links_find(l->links, peer) : NULL;
+    struct pyn_link *link = peer[0] != '\0' ? pyn_links_find(l->tools.links, peer) : NULL;
 
     if (link != NULL)
         pyn_link_unref(link);
@@ -118,37 +116,46 @@ static void report(struct guest *g, enum pyn_shake_end end)
 
     if (end == PYN_SHAKE_SIMULTANEOUS || end == PYN_SHAKE_STOPPED)
         level = PYN_DEBUG;
+    else if (end == PYN_SHAKE_CLOSED && g->hs.peer[0] == '\0')
+        level = PYN_INFO; /* a probe, or an attempt that gave way to another before it began */
     else if (end == PYN_SHAKE_CLOSED && is_linked(g->listener, g->hs.peer))
         level = PYN_DEBUG;
     pyn_address_text(&g->from, from, sizeof(from));
     log_limited(g->listener, level, from, g->hs.peer, g->hs.reason);
 }
 
-/* Out of reach of send_away; from here on the socket is nobody else's. */
-static void leave_list(struct guest *g)
+/* Out of reach of send_away; from here on the socket is nobody else's. false: it was sent away before. */
+static bool leave_list(struct guest *g)
 {
+    bool stayed;
+
     pthread_mutex_lock(&g->listener->lock);
     TAILQ_REMOVE(&g->listener->guests, g, in_list);
-    if (g->sent_away)
-        snprintf(g->hs.reason, sizeof(g->hs.reason), "it took more than %d ms while others were waiting", PATIENCE_MS);
+    stayed = !g->sent_away;
     pthread_mutex_unlock(&g->listener->lock);
+    if (!stayed)
+        snprintf(g->hs.reason, sizeof(g->hs.reason), "it took more than %d ms while others were waiting", PATIENCE_MS);
+    return stayed;
 }
 
 static void shake(struct guest *g)
 {
     struct pyn_listener *l = g->listener;
-    enum pyn_shake_end end = pyn_handshake_accept(l->shakes, &g->hs);
+    enum pyn_shake_end end = pyn_handshake_accept(l->tools.shakes, &g->hs);
     int fd = g->fd;
 
-    leave_list(g);
+    if (!leave_list(g) && end == PYN_SHAKE_OK)
+        end = PYN_SHAKE_REFUSED;
     if (end != PYN_SHAKE_OK) {
         report(g, end);
         return;
     }
     pyn_handshake_prepare_link(fd);
     g->fd = -1;
-    if (pyn_links_add(l->links, fd, g->hs.peer, g->hs.peer_flags) < 0)
+    if (pyn_links_add(l->tools.links, fd, g->hs.peer, g->hs.peer_flags) < 0)
         pyn_log(PYN_ERROR, "listen", "no link to %s: it could not be set up", g->hs.peer);
+    else if (l->tools.on_link != NULL)
+        l->tools.on_link(l->tools.ctx, g->hs.peer);
 }
 
 static void guest_begins(struct pyn_listener *l, struct guest *g)
@@ -177,7 +184,7 @@ static void *run_guest(void *arg)
 
     pyn_thread_name("pyn-shake");
     shake(g);
-    pyn_pending_in_end(l->pending, &g->pending);
+    pyn_pending_in_end(l->tools.pending, &g->pending);
     if (g->fd >= 0)
         close(g->fd);
     free(g);
@@ -204,7 +211,8 @@ static uint64_t send_away(struct pyn_listener *l, uint64_t now)
     struct guest *g;
 
     pthread_mutex_lock(&l->lock);
-    TAILQ_FOREACH (g, &l->guests, in_list) {
+    TAILQ_FOREACH(g, &l->guests, in_list)
+    {
         if (g->sent_away)
             continue;
         next = pyn_deadline_in(g->since, PATIENCE_MS);
@@ -257,7 +265,7 @@ static bool welcome(struct pyn_listener *l, int fd, const struct pyn_address *fr
     guest_begins(l, g);
     rc = pyn_thread_start(NULL, SHAKE_STACK, run_guest, g);
     if (rc != 0) {
-        leave_list(g);
+        (void)leave_list(g);
         guest_ends(l);
         free(g);
         close(fd);
@@ -389,14 +397,11 @@ uint16_t pyn_listener_port(const struct pyn_listener *l)
     return l->config.port;
 }
 
-int pyn_listener_run(struct pyn_listener *l, struct pyn_handshakes *shakes, struct pyn_pending *pending,
-                     struct pyn_links *links)
+int pyn_listener_run(struct pyn_listener *l, const struct pyn_listener_tools *tools)
 {
     int rc;
 
-    l->shakes = shakes;
-    l->pending = pending;
-    l->links = links;
+    l->tools = *tools;
     rc = pyn_thread_start(&l->thread, 0, run, l);
     l->running = rc == 0;
     return rc;

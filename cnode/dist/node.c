@@ -140,16 +140,31 @@ static enum pyn_node_failure start_coordinator(struct pyn_node *n, const struct 
     return n->connector ? 0 : PYN_NODE_FAILED;
 }
 
+static void on_link(void *ctx, const char *peer)
+{
+    struct pyn_node *n = ctx;
+
+    if (n->connector != NULL)
+        pyn_connector_linked(n->connector, peer);
+}
+
+/* The connector first: the listener's threads look at it. */
 static enum pyn_node_failure start_threads(struct pyn_node *n, const struct pyn_node_config *config,
                                            struct pyn_links *links, struct sentence e)
 {
-    int rc = pyn_listener_run(n->listener, n->shakes, &n->pending, links);
+    const struct pyn_listener_tools tools = {
+        .shakes = n->shakes, .pending = &n->pending, .links = links, .on_link = on_link, .ctx = n};
+    enum pyn_node_failure f = start_coordinator(n, config, links, e);
+    int rc;
 
+    if (f != 0)
+        return f;
+    rc = pyn_listener_run(n->listener, &tools);
     if (rc != 0) {
         snprintf(e.text, e.size, "cannot start the listening thread: %s", strerror(rc));
         return PYN_NODE_FAILED;
     }
-    return start_coordinator(n, config, links, e);
+    return 0;
 }
 
 static enum pyn_node_failure start(struct pyn_node *n, const struct pyn_node_config *config, struct pyn_links *links,

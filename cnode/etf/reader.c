@@ -23,9 +23,8 @@ const char *pyn_etf_strerror(enum pyn_etf_error e)
 }
 
 /* A container of `count` elements of `each` terms and `more` terms behind them, of at least one byte each. */
-static inline enum pyn_etf_error open_container(struct pyn_reader *c, struct pyn_token *t,
-                                                enum pyn_token_kind kind, unsigned width, unsigned each,
-                                                unsigned more)
+static inline enum pyn_etf_error open_container(struct pyn_reader *c, struct pyn_token *t, enum pyn_token_kind kind,
+                                                unsigned width, unsigned each, unsigned more)
 {
     size_t count;
 

@@ -30,8 +30,8 @@ enum pyn_token_kind {
     PYN_T_PID,    /* the rest: .bytes = the whole term, tag included, no version byte */
     PYN_T_PORT,
     PYN_T_REF,
-    PYN_T_FUN,    /* NEW_FUN_EXT and EXPORT_EXT */
-    PYN_T_BITS,   /* BIT_BINARY_EXT that is not of whole bytes; whole term in .bytes */
+    PYN_T_FUN,  /* NEW_FUN_EXT and EXPORT_EXT */
+    PYN_T_BITS, /* BIT_BINARY_EXT that is not of whole bytes; whole term in .bytes */
 };
 
 struct pyn_token {
@@ -49,7 +49,7 @@ enum pyn_etf_error {
     PYN_ETF_BAD_TAG,   /* a tag that the format does not have, or that does not travel between nodes */
     PYN_ETF_BAD_VALUE, /* invalid UTF-8 in an atom, a float that is no number, a sign that is neither 0 nor 1, ... */
     PYN_ETF_TOO_DEEP,
-    PYN_ETF_LYING,     /* a count that the rest of the bytes cannot hold */
+    PYN_ETF_LYING, /* a count that the rest of the bytes cannot hold */
 };
 
 /* A sentence for the log, never NULL. */

@@ -26,8 +26,7 @@ PYN_MUSTCHECK enum pyn_etf_error pyn_take_bits(struct pyn_reader *c, struct pyn_
 /* Pids, ports, references, EXPORT_EXT; any other tag is BAD_TAG. */
 PYN_MUSTCHECK enum pyn_etf_error pyn_take_ident(struct pyn_reader *c, struct pyn_token *t, uint8_t tag);
 /* NEW_FUN_EXT up to its free variables: *free_vars terms follow and must end exactly at *must_end. */
-PYN_MUSTCHECK enum pyn_etf_error pyn_take_fun_head(struct pyn_reader *c, uint32_t *free_vars,
-                                                   const uint8_t **must_end);
+PYN_MUSTCHECK enum pyn_etf_error pyn_take_fun_head(struct pyn_reader *c, uint32_t *free_vars, const uint8_t **must_end);
 
 static inline bool pyn_take_raw(struct pyn_reader *c, size_t n, const uint8_t **at)
 {
@@ -96,8 +95,8 @@ static inline enum pyn_etf_error pyn_take_float(struct pyn_reader *c, struct pyn
 }
 
 /* A length of `width` bytes, and so many bytes. */
-static inline enum pyn_etf_error pyn_take_bytes(struct pyn_reader *c, struct pyn_token *t,
-                                                enum pyn_token_kind kind, unsigned width)
+static inline enum pyn_etf_error pyn_take_bytes(struct pyn_reader *c, struct pyn_token *t, enum pyn_token_kind kind,
+                                                unsigned width)
 {
     size_t n;
 

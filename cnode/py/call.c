@@ -97,6 +97,20 @@ static int decode_positional(struct pyn_seat *s, struct arguments *a, struct pyn
     return 0;
 }
 
+/* An atom and a binary of the same characters are one name here; Python itself would keep the last one silently. */
+static int refuse_doubled(PyObject *names)
+{
+    PyObject *set = PySet_New(names);
+    int rc = set ? 0 : -1;
+
+    if (set && PySet_GET_SIZE(set) < PyTuple_GET_SIZE(names)) {
+        PyErr_SetString(PyExc_TypeError, "two keyword names become equal in Python");
+        rc = -1;
+    }
+    Py_XDECREF(set);
+    return rc;
+}
+
 static int decode_keywords(struct pyn_seat *s, struct arguments *a, struct pyn_reader *r, uint32_t count)
 {
     if (count == 0)
@@ -119,7 +133,7 @@ static int decode_keywords(struct pyn_seat *s, struct arguments *a, struct pyn_r
             return -1;
         a->all[++a->count] = value;
     }
-    return 0;
+    return count > 1 ? refuse_doubled(a->names) : 0;
 }
 
 static int decode_arguments(struct pyn_seat *s, struct arguments *a, const struct pyn_call *call)
@@ -185,10 +199,20 @@ out:
     return space;
 }
 
+/* Without the blanks before it, as Python's own eval takes it. */
+static struct pyn_span expression_of(struct pyn_span code)
+{
+    while (code.len > 0 && (*code.ptr == ' ' || *code.ptr == '\t')) {
+        code.ptr++;
+        code.len--;
+    }
+    return code;
+}
+
 static enum pyn_call_outcome run_eval(struct pyn_seat *s, const struct pyn_call *call, struct pyn_out *out)
 {
     size_t mark = out->buf.len;
-    PyObject *code = pyn_code_find(s, call->code, Py_eval_input);
+    PyObject *code = pyn_code_find(s, expression_of(call->code), Py_eval_input);
     PyObject *space = NULL, *value = NULL;
 
     if (code)

@@ -5,7 +5,8 @@
 #include "py/error.h"
 
 enum {
-    NAME_MAX_BYTES = 32, /* longer atoms and keys do not come often enough to be kept */
+    NAME_MAX_BYTES = 32,  /* longer atoms and keys do not come often enough to be kept */
+    RECORD_MAX_KEYS = 64, /* maps up to here have the keys of a record, which come again; larger ones are tables */
 };
 
 static PyObject *build(struct pyn_types *ty, struct pyn_reader *r, const struct pyn_token *t, const uint8_t *start,
@@ -30,6 +31,8 @@ static inline PyObject *decode_int(struct pyn_types *ty, int64_t v)
 {
     if (PYN_LIKELY((uint64_t)v < PYN_SMALL_INTS))
         return Py_NewRef(ty->small[v]);
+    if (PYN_LIKELY(v >= LONG_MIN && v <= LONG_MAX))
+        return PyLong_FromLong((long)v); /* has a short way for what fits one digit, the other has none */
     return PyLong_FromLongLong(v);
 }
 
@@ -134,8 +137,7 @@ static PyObject *decode_tail(struct pyn_types *ty, struct pyn_reader *r, PyObjec
         if (PyList_SetSlice(list, n, n, tail) == 0)
             whole = Py_NewRef(list);
     } else if (tail) {
-        whole = pyn_opaque_new(ty, PYN_OPAQUE_IMPROPER_LIST,
-                               (struct pyn_span){start, (size_t)(r->pos - start)});
+        whole = pyn_opaque_new(ty, PYN_OPAQUE_IMPROPER_LIST, (struct pyn_span){start, (size_t)(r->pos - start)});
     }
     Py_XDECREF(tail);
     Py_DECREF(list);
@@ -240,8 +242,8 @@ static void name_doubled(PyObject *key)
     Py_XDECREF(repr);
 }
 
-/* Keys come again from call to call as names do. */
-static inline PyObject *decode_key(struct pyn_types *ty, struct pyn_reader *r, unsigned depth)
+/* The keys of a record come again from call to call as names do. */
+static inline PyObject *decode_key(struct pyn_types *ty, struct pyn_reader *r, bool record, unsigned depth)
 {
     const uint8_t *start = r->pos;
     struct pyn_token t;
@@ -249,15 +251,16 @@ static inline PyObject *decode_key(struct pyn_types *ty, struct pyn_reader *r, u
 
     if (PYN_UNLIKELY(e != PYN_ETF_OK))
         return malformed(e);
-    if (t.kind == PYN_T_BINARY && t.bytes.len <= NAME_MAX_BYTES && pyn_utf8_ascii_prefix(t.bytes) == t.bytes.len)
+    if (record && t.kind == PYN_T_BINARY && t.bytes.len <= NAME_MAX_BYTES &&
+        pyn_utf8_ascii_prefix(t.bytes) == t.bytes.len)
         return pyn_name_new(ty, t.bytes);
     return build(ty, r, &t, start, depth);
 }
 
-static bool decode_entry(struct pyn_types *ty, struct pyn_reader *r, PyObject *dict, unsigned depth)
+static bool decode_entry(struct pyn_types *ty, struct pyn_reader *r, PyObject *dict, bool record, unsigned depth)
 {
     Py_ssize_t before = PyDict_GET_SIZE(dict);
-    PyObject *key = decode_key(ty, r, depth), *value = NULL;
+    PyObject *key = decode_key(ty, r, record, depth), *value = NULL;
     bool ok = false;
 
     if (key)
@@ -283,7 +286,7 @@ static PyObject *decode_map(struct pyn_types *ty, struct pyn_reader *r, uint32_t
     if (!dict)
         return NULL;
     for (uint32_t i = 0; i < count; i++) {
-        if (!decode_entry(ty, r, dict, depth)) {
+        if (!decode_entry(ty, r, dict, count <= RECORD_MAX_KEYS, depth)) {
             Py_DECREF(dict);
             return NULL;
         }

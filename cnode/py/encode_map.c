@@ -9,7 +9,7 @@ struct key_set {
     struct key_at {
         size_t at; /* in the buffer, which may move: no pointer */
         size_t len;
-    } *slots; /* owned; len 0: empty */
+    } * slots; /* owned; len 0: empty */
     size_t mask;
 };
 
@@ -40,19 +40,21 @@ static bool keys_add(struct key_set *s, const struct pyn_buf *b, struct key_at k
     return true;
 }
 
-/* What kinds of keys a dict has, as far as it matters for their encodings to be distinct: keys of one
- * kind, different in Python, differ in Erlang, and only TEXT and BYTES can meet. */
+/* What kinds of keys a dict has, as far as it matters for their encodings to be distinct. Keys of one kind that
+ * differ in Python differ in Erlang, but for FLOAT (every nan is another key in Python) and OTHER. */
 enum {
-    KEY_TEXT = 1,
+    KEY_TEXT = 1, /* a binary, as BYTES is */
     KEY_BYTES = 2,
     KEY_INT = 4,
-    KEY_CONST = 8,  /* bool, None */
-    KEY_OTHER = 16, /* may become anything */
+    KEY_CONST = 8, /* bool and None: atoms, as ATOM is */
+    KEY_ATOM = 16,
+    KEY_FLOAT = 32, /* nan and infinities become atoms */
+    KEY_OTHER = 64, /* may become anything, and run Python code at that */
 };
 
-static inline unsigned key_kind(PyObject *key)
+static inline unsigned kind_of(const struct pyn_enc *e, PyObject *o)
 {
-    PyTypeObject *t = Py_TYPE(key);
+    PyTypeObject *t = Py_TYPE(o);
 
     if (t == &PyUnicode_Type)
         return KEY_TEXT;
@@ -60,35 +62,33 @@ static inline unsigned key_kind(PyObject *key)
         return KEY_INT;
     if (t == &PyBytes_Type)
         return KEY_BYTES;
-    if (t == &PyBool_Type || key == Py_None)
+    if (t == &PyBool_Type || o == Py_None)
         return KEY_CONST;
-    return KEY_OTHER; /* float too: every nan is another key in Python */
+    if (t == &PyFloat_Type)
+        return KEY_FLOAT;
+    return t == e->ty->atom ? KEY_ATOM : KEY_OTHER;
 }
 
 static inline bool kinds_collide(unsigned kinds)
 {
-    return (kinds & KEY_OTHER) || (kinds & (KEY_TEXT | KEY_BYTES)) == (KEY_TEXT | KEY_BYTES);
-}
+    const unsigned text = KEY_TEXT | KEY_BYTES, atom = KEY_CONST | KEY_ATOM;
 
-/* Converting such a value runs no Python code. */
-static inline bool is_plain(PyObject *o)
-{
-    return key_kind(o) != KEY_OTHER || Py_TYPE(o) == &PyFloat_Type;
+    return (kinds & (KEY_FLOAT | KEY_OTHER)) || (kinds & text) == text || (kinds & atom) == atom;
 }
 
 /* true when no Python code will run while the dict is converted. */
-static bool look_through(PyObject *dict, unsigned *kinds)
+static bool look_through(const struct pyn_enc *e, PyObject *dict, unsigned *kinds)
 {
     PyObject *key, *value;
     Py_ssize_t pos = 0;
-    bool plain = true;
+    unsigned values = 0;
 
     *kinds = 0;
     while (PyDict_Next(dict, &pos, &key, &value)) {
-        *kinds |= key_kind(key);
-        plain = plain && is_plain(value);
+        *kinds |= kind_of(e, key);
+        values |= kind_of(e, value);
     }
-    return plain && !(*kinds & KEY_OTHER);
+    return !((*kinds | values) & KEY_OTHER);
 }
 
 /* set: NULL when the keys cannot meet. */
@@ -160,7 +160,7 @@ static int put_copy(struct pyn_enc *e, PyObject *dict, unsigned depth)
 
     if (!copy)
         return -1;
-    (void)look_through(copy, &kinds);
+    (void)look_through(e, copy, &kinds);
     rc = put_checked(e, copy, kinds, depth);
     Py_DECREF(copy);
     return rc;
@@ -173,7 +173,7 @@ int pyn_enc_dict(struct pyn_enc *e, PyObject *dict, unsigned depth)
     int rc = 0;
 
     PYN_BEGIN_CRITICAL(dict);
-    plain = look_through(dict, &kinds);
+    plain = look_through(e, dict, &kinds);
     if (plain)
         rc = put_checked(e, dict, kinds, depth + 1);
     PYN_END_CRITICAL();

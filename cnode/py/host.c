@@ -28,6 +28,7 @@ static struct {
     enum pyn_mode mode;
     PyThreadState *main_state; /* the starting thread's, kept for the stop */
     char executable[4096];
+    char node_name[1024];
 } host;
 
 const struct pyn_host_config *pyn_host_config(void)
@@ -37,7 +38,12 @@ const struct pyn_host_config *pyn_host_config(void)
 
 const char *pyn_host_node_name(void)
 {
-    return host.config.node_name ? host.config.node_name : "nonode@nohost";
+    return host.node_name[0] ? host.node_name : "nonode@nohost";
+}
+
+void pyn_host_set_node_name(const char *name)
+{
+    snprintf(host.node_name, sizeof(host.node_name), "%s", name);
 }
 
 enum pyn_mode pyn_host_mode(void)
@@ -107,15 +113,12 @@ bool pyn_mode_possible(enum pyn_mode mode, const char **reason)
     return true;
 }
 
-static enum pyn_mode detect_mode(void)
+enum pyn_mode pyn_mode_detect(const char **reason)
 {
-    const char *reason;
-
-    if (pyn_mode_possible(PYN_MODE_FREE_THREADED, &reason))
+    if (pyn_mode_possible(PYN_MODE_FREE_THREADED, reason))
         return PYN_MODE_FREE_THREADED;
-    if (pyn_mode_possible(PYN_MODE_SUBINTERP, &reason))
+    if (pyn_mode_possible(PYN_MODE_SUBINTERP, reason))
         return PYN_MODE_SUBINTERP;
-    pyn_log(PYN_INFO, "python", "mode multi_executor: %s", reason);
     return PYN_MODE_MULTI_EXECUTOR;
 }
 
@@ -187,7 +190,12 @@ bool pyn_host_start(const struct pyn_host_config *config, char *error, size_t si
     PyStatus status;
 
     host.config = *config;
-    host.mode = config->mode == PYN_MODE_AUTO ? detect_mode() : config->mode;
+    host.mode = config->mode;
+    if (host.mode == PYN_MODE_AUTO) {
+        host.mode = pyn_mode_detect(&reason);
+        if (host.mode == PYN_MODE_MULTI_EXECUTOR)
+            pyn_log(PYN_INFO, "python", "mode multi_executor: %s", reason);
+    }
     if (!pyn_mode_possible(host.mode, &reason)) {
         snprintf(error, size, "mode %s is not possible with Python %s: %s", pyn_mode_name(host.mode),
                  pyn_host_version(), reason);
@@ -297,6 +305,11 @@ unsigned pyn_host_interp_number(PyInterpreterState *interp)
     PyObject *value = dict ? PyDict_GetItemString(dict, "pynode.number") : NULL;
 
     return value ? (unsigned)PyLong_AsUnsignedLong(value) : 0;
+}
+
+unsigned pyn_host_current_interp(void)
+{
+    return pyn_host_interp_number(PyInterpreterState_Get());
 }
 
 void pyn_host_import_in_main(const char *name)

@@ -12,7 +12,6 @@ struct pyn_host_config {
     const char *preload;      /* Python code that runs in every interpreter at its start, or NULL */
     const char *const *paths; /* put at the front of sys.path, in order */
     unsigned path_count;
-    const char *node_name;    /* for erlang.node() */
 };
 
 /* Initialises Python (isolated configuration, PEP 587) on the calling thread, which must be the one that will call
@@ -24,12 +23,18 @@ PYN_MUSTCHECK bool pyn_host_start(const struct pyn_host_config *config, char *er
 void pyn_host_stop(void);
 
 enum pyn_mode pyn_host_mode(void);
+/* What erlang.node() says; copied. Before the first call. */
+void pyn_host_set_node_name(const char *name);
+/* The number of the interpreter that the calling thread is attached to, as pyn_seat_interp gives it. */
+unsigned pyn_host_current_interp(void);
 /* "3.11.2"; lives for ever; may be asked before the start. */
 const char *pyn_host_version(void);
 const char *pyn_mode_name(enum pyn_mode mode);
 /* "auto", "free_threaded", "subinterp", "multi_executor". */
 PYN_MUSTCHECK bool pyn_mode_parse(const char *word, enum pyn_mode *mode);
 /* true when the Python of this build can do the mode; else reason is a sentence. */
+/* The best mode that the Python of this build can do; reason: why not a better one, or NULL. */
+enum pyn_mode pyn_mode_detect(const char **reason);
 bool pyn_mode_possible(enum pyn_mode mode, const char **reason);
 
 #endif

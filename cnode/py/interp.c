@@ -183,29 +183,35 @@ void pyn_seat_detach(struct pyn_seat *s)
 
 /* ---- interrupts ---- */
 
-void pyn_seat_begin(struct pyn_seat *s, uint64_t serial)
+/* An interrupt that is still on its way to the call which is put aside, or has ended, must not hit another one: the
+ * exception may not have been raised yet. Nobody sets it anew, as the serial has changed. */
+static void recall_interrupt(struct pyn_seat *s)
 {
-    pthread_mutex_lock(&s->lock);
-    s->serial = serial;
-    s->interrupted = false;
-    pthread_mutex_unlock(&s->lock);
+    PyThreadState_SetAsyncExc(s->thread, NULL);
+    PyErr_Clear();
 }
 
-bool pyn_seat_end(struct pyn_seat *s)
+static struct pyn_seat_mark exchange_mark(struct pyn_seat *s, struct pyn_seat_mark next)
 {
-    bool interrupted;
+    struct pyn_seat_mark mark;
 
     pthread_mutex_lock(&s->lock);
-    s->serial = 0;
-    interrupted = s->interrupted;
+    mark = s->mark;
+    s->mark = next;
     pthread_mutex_unlock(&s->lock);
-    if (interrupted) {
-        /* The exception may not have been raised yet: it must not hit the next call. Nobody sets it anew, as the
-         * serial is gone. */
-        PyThreadState_SetAsyncExc(s->thread, NULL);
-        PyErr_Clear();
-    }
-    return interrupted;
+    if (mark.interrupted)
+        recall_interrupt(s);
+    return mark;
+}
+
+struct pyn_seat_mark pyn_seat_begin(struct pyn_seat *s, uint64_t serial)
+{
+    return exchange_mark(s, (struct pyn_seat_mark){serial, false});
+}
+
+bool pyn_seat_end(struct pyn_seat *s, struct pyn_seat_mark outer)
+{
+    return exchange_mark(s, outer).interrupted;
 }
 
 bool pyn_seat_interrupt(struct pyn_seat *s, uint64_t serial)
@@ -218,9 +224,9 @@ bool pyn_seat_interrupt(struct pyn_seat *s, uint64_t serial)
         return false;
     PyEval_RestoreThread(state);
     pthread_mutex_lock(&s->lock);
-    if (s->serial == serial) {
+    if (s->mark.serial == serial) {
         done = PyThreadState_SetAsyncExc(s->thread, PyExc_KeyboardInterrupt) == 1;
-        s->interrupted = s->interrupted || done;
+        s->mark.interrupted = s->mark.interrupted || done;
     }
     pthread_mutex_unlock(&s->lock);
     PyThreadState_Clear(state);

@@ -42,9 +42,8 @@ struct pyn_seat {
     struct pyn_target targets[PYN_TARGETS];
     struct pyn_code codes[PYN_CODES];
 
-    pthread_mutex_t lock; /* guards serial and interrupted; innermost: only SetAsyncExc is called under it */
-    uint64_t serial;      /* the call that runs, 0: none */
-    bool interrupted;
+    pthread_mutex_t lock; /* guards mark; innermost: only SetAsyncExc is called under it */
+    struct pyn_seat_mark mark; /* the call that runs; serial 0: none */
 };
 
 #endif

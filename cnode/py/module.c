@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "py/host.h"
 #include "py/host_private.h"
+#include "py/module_ops.h"
 
 /* erlang._log(stream, line): a line of stdout (1) or stderr (2) goes to the node's log. */
 static PyObject *module_log(PyObject *Py_UNUSED(module), PyObject *args)
@@ -47,6 +48,8 @@ static PyMethodDef methods[] = {
 
 static int module_exec(PyObject *module)
 {
+    if (PyModule_AddFunctions(module, pyn_module_ops) != 0)
+        return -1;
     return pyn_types_init(PyModule_GetState(module), module);
 }
 

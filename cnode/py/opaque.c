@@ -39,8 +39,16 @@ static PyObject *take_name(struct pyn_reader *r)
     return NULL;
 }
 
-enum { NEW_PID = 88, NEW_PORT = 89, NEWER_REF = 90, OLD_REF = 101, NEW_FUN = 112, EXPORT = 113, NEW_REF = 114,
-       V4_PORT = 120 };
+enum {
+    NEW_PID = 88,
+    NEW_PORT = 89,
+    NEWER_REF = 90,
+    OLD_REF = 101,
+    NEW_FUN = 112,
+    EXPORT = 113,
+    NEW_REF = 114,
+    V4_PORT = 120
+};
 
 /* The shapes begin:  pid and port: tag, node, ...   references (but the oldest): tag, 16-bit length,
  * node, ... */
@@ -142,8 +150,8 @@ static PyObject *function_text(struct pyn_span term)
     r.pos += 24;
     module = take_name(&r);
     if (module && pyn_read_int(&r, &index) && pyn_read_int(&r, &uniq))
-        text = PyUnicode_FromFormat("<erlang.Function %U.%lld.%lld/%u>", module, (long long)index,
-                                    (long long)uniq, (unsigned)arity);
+        text = PyUnicode_FromFormat("<erlang.Function %U.%lld.%lld/%u>", module, (long long)index, (long long)uniq,
+                                    (unsigned)arity);
     Py_XDECREF(module);
     return text;
 }
@@ -179,10 +187,10 @@ static PyObject *opaque_text(PyObject *self, PyObject *(*text)(struct pyn_span))
     return PyUnicode_FromFormat("<%s of %zd bytes>", Py_TYPE(self)->tp_name, Py_SIZE(self));
 }
 
-#define REPR_SLOT(name, text)                 \
-    static PyObject *name(PyObject *self)     \
-    {                                         \
-        return opaque_text(self, text);       \
+#define REPR_SLOT(name, text)                                                                                          \
+    static PyObject *name(PyObject *self)                                                                              \
+    {                                                                                                                  \
+        return opaque_text(self, text);                                                                                \
     }
 REPR_SLOT(pid_repr, pid_text)
 REPR_SLOT(reference_repr, reference_text)
@@ -268,14 +276,10 @@ static const struct {
 PyObject *pyn_opaque_type_new(PyObject *module, enum pyn_opaque_kind kind)
 {
     PyType_Slot slots[] = {
-        {Py_tp_doc, (char *)KINDS[kind].doc},
-        {Py_tp_dealloc, opaque_dealloc},
-        {Py_tp_repr, KINDS[kind].repr},
-        {Py_tp_hash, opaque_hash},
-        {Py_tp_richcompare, opaque_compare},
-        {Py_tp_methods, opaque_methods},
-        {Py_tp_getset, KINDS[kind].getset},
-        {0, NULL},
+        {Py_tp_doc, (char *)KINDS[kind].doc}, {Py_tp_dealloc, opaque_dealloc},
+        {Py_tp_repr, KINDS[kind].repr},       {Py_tp_hash, opaque_hash},
+        {Py_tp_richcompare, opaque_compare},  {Py_tp_methods, opaque_methods},
+        {Py_tp_getset, KINDS[kind].getset},   {0, NULL},
     };
     PyType_Spec spec = {
         .name = KINDS[kind].name,

@@ -139,8 +139,8 @@ static int add_exceptions(struct pyn_types *ty, PyObject *module)
     if (!defaults)
         return -1;
     ty->callback_error = PyErr_NewExceptionWithDoc(
-        "erlang.CallbackError",
-        "A registered Erlang function failed: class_, reason and stacktrace say how.", PyExc_RuntimeError, defaults);
+        "erlang.CallbackError", "A registered Erlang function failed: class_, reason and stacktrace say how.",
+        PyExc_RuntimeError, defaults);
     Py_DECREF(defaults);
     if (!ty->callback_error || PyModule_AddObjectRef(module, "CallbackError", ty->callback_error) < 0)
         return -1;

@@ -30,13 +30,14 @@ enum pyn_opaque_kind {
 struct pyn_graveyard; /* py/graveyard.h */
 
 struct pyn_types {
-    PyTypeObject *atom;                     /* erlang.Atom, a str subclass (owned) */
-    PyTypeObject *opaque[PYN_OPAQUE_KINDS]; /* erlang.Pid, .Reference, .Port, .Function, .Bitstring, .ImproperList (owned) */
-    PyObject *callback_error;               /* erlang.CallbackError (owned) */
-    PyObject *coordinator_down;             /* erlang.CoordinatorDown (owned) */
-    struct pyn_graveyard *graveyard;        /* owned */
-    PyObject *str_tolist;                   /* "tolist" */
-    PyObject *small[PYN_SMALL_INTS];        /* the integers 0..255 (owned) */
+    PyTypeObject *atom; /* erlang.Atom, a str subclass (owned) */
+    PyTypeObject
+        *opaque[PYN_OPAQUE_KINDS];   /* erlang.Pid, .Reference, .Port, .Function, .Bitstring, .ImproperList (owned) */
+    PyObject *callback_error;        /* erlang.CallbackError (owned) */
+    PyObject *coordinator_down;      /* erlang.CoordinatorDown (owned) */
+    struct pyn_graveyard *graveyard; /* owned */
+    PyObject *str_tolist;            /* "tolist" */
+    PyObject *small[PYN_SMALL_INTS]; /* the integers 0..255 (owned) */
     /* Names that came as atoms or map keys, by hash: pyn_name_new. Owned; NULL where nothing came yet. */
     PyObject *names[PYN_NAME_SLOTS];
 };

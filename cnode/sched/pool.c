@@ -57,6 +57,19 @@ void pyn_pool_push_locked(struct pyn_pool *p, struct pyn_job *job, const struct 
     }
 }
 
+void pyn_pool_push_batch(struct pyn_pool *p, struct pyn_worker *w)
+{
+    struct pyn_queue batch;
+    struct pyn_job *job;
+
+    pthread_mutex_lock(&w->lock);
+    batch = w->batch;
+    w->batch = (struct pyn_queue){0};
+    pthread_mutex_unlock(&w->lock);
+    while ((job = pyn_queue_pop(&batch)))
+        pyn_pool_push_locked(p, job, w);
+}
+
 struct pyn_job *pyn_pool_next_locked(struct pyn_pool *p, struct pyn_worker *w)
 {
     struct pyn_job *job = NULL;
@@ -112,8 +125,10 @@ void pyn_pool_take(struct pyn_pool *p, bool (*match)(void *ctx, struct pyn_job *
     for (unsigned i = 0; i < p->group_count; i++)
         taken += pyn_queue_take(&p->groups[i], out, match, ctx);
     atomic_fetch_sub_explicit(&p->queued, taken, memory_order_relaxed);
-    for (unsigned i = 0; i < p->worker_count; i++)
+    for (unsigned i = 0; i < p->worker_count; i++) {
         take_batch(p->workers[i], match, ctx, out);
+        pyn_queue_take(&p->workers[i]->inbox, out, match, ctx);
+    }
     take_batch(&p->io, match, ctx, out);
     pthread_mutex_unlock(&p->lock);
 }
@@ -126,8 +141,8 @@ void pyn_pool_each_running(struct pyn_pool *p, void (*fn)(void *ctx, struct pyn_
     for (unsigned i = 0; i < p->worker_count; i++) {
         struct pyn_worker *w = p->workers[i];
         pthread_mutex_lock(&w->lock);
-        if (w->job)
-            fn(ctx, w, w->job);
+        for (struct pyn_job *job = w->job; job; job = job->outer)
+            fn(ctx, w, job);
         pthread_mutex_unlock(&w->lock);
     }
     pthread_mutex_unlock(&p->lock);
@@ -137,25 +152,18 @@ uint64_t pyn_worker_done(struct pyn_worker *w)
 {
     uint64_t now = pyn_now();
     uint64_t took;
+    bool last;
 
     pthread_mutex_lock(&w->lock);
-    took = now - w->busy_since;
-    w->job = NULL;
-    w->busy_since = 0;
+    took = now - w->job->began;
+    w->job = w->job->outer;
+    last = !w->job;
+    w->away_since = last ? 0 : now;
     pthread_mutex_unlock(&w->lock);
     w->now = now;
-    atomic_fetch_sub_explicit(&w->pool->running, 1, memory_order_relaxed);
+    if (last)
+        atomic_fetch_sub_explicit(&w->pool->running, 1, memory_order_relaxed);
     return took;
-}
-
-uint64_t pyn_worker_busy_since(struct pyn_worker *w)
-{
-    uint64_t since;
-
-    pthread_mutex_lock(&w->lock);
-    since = w->job ? w->busy_since : 0;
-    pthread_mutex_unlock(&w->lock);
-    return since;
 }
 
 bool pyn_pool_active(struct pyn_pool *p)

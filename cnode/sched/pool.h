@@ -39,13 +39,15 @@ struct pyn_worker {
     bool stuck; /* its job did not end when interrupted; a replacement runs */
     bool spare; /* it came back after it had been replaced: serves its own group only */
     struct pyn_worker *next_idle;
+    struct pyn_queue inbox; /* nested jobs for this very worker, which waits inside a job */
+    bool waiting;           /* inside pyn_pool_wait */
 
     pthread_mutex_t lock;
     /* guarded by lock */
     bool leading;
     struct pyn_queue batch;
-    struct pyn_job *job; /* running now */
-    uint64_t busy_since; /* when job was begun, or the waiting for the interpreter before it; 0: not running */
+    struct pyn_job *job; /* running now; those that it is nested in hang on it */
+    uint64_t away_since; /* since when the worker has been in its job without looking at messages; 0: it looks */
 
     /* the worker's own */
     struct pyn_queue incoming; /* what the poll under way delivered */
@@ -98,15 +100,21 @@ void pyn_pool_settle(struct pyn_pool *p);
 void pyn_pool_push(struct pyn_pool *p, struct pyn_job *job);
 /* Moves every waiting job (queues and batches) that matches to `out`. match runs under locks. */
 void pyn_pool_take(struct pyn_pool *p, bool (*match)(void *ctx, struct pyn_job *job), void *ctx, struct pyn_queue *out);
-/* Calls fn for each worker that runs a job, under the worker's lock (the job stays alive for that long). */
+/* Calls fn for each job that runs, those included that wait for a nested one, under the worker's lock (the job stays alive
+ * for that long). */
 void pyn_pool_each_running(struct pyn_pool *p, void (*fn)(void *ctx, struct pyn_worker *w, struct pyn_job *job), void *ctx);
 
 /* The job that run was given has its answer: the watchdog will not see it any more. On the worker's thread. Returns the
  * nanoseconds that it ran. */
 uint64_t pyn_worker_done(struct pyn_worker *w);
-/* When the job that the worker runs was begun; 0 when it runs none. Any thread. */
-uint64_t pyn_worker_busy_since(struct pyn_worker *w);
-
+/* The worker's job waits, detached, until ready(ctx) says true. Meanwhile the worker runs the jobs of its inbox, nested in
+ * this one, and takes its turn at reading where it leads: with one worker alone, what it waits for is read by itself, without
+ * a hand-over. ready is called under pool->lock, often: it takes no lock but innermost ones. On the worker's thread. */
+void pyn_pool_wait(struct pyn_pool *p, struct pyn_worker *w, bool (*ready)(void *ctx), void *ctx);
+/* Has a worker that may be in pyn_pool_wait look at its ready again. Any thread; no lock of the pool held. */
+void pyn_pool_poke(struct pyn_pool *p, struct pyn_worker *w);
+/* Gives a job to a worker that waits inside another one, which runs it nested. false: it does not wait (any more). */
+bool pyn_pool_nest(struct pyn_pool *p, struct pyn_worker *w, struct pyn_job *job);
 /* For the watchdog, about every millisecond while pyn_pool_active: deposes a leader whose job takes long. */
 void pyn_pool_watch(struct pyn_pool *p, uint64_t now);
 /* Something runs or waits. */

@@ -25,6 +25,7 @@ struct pyn_pool {
     struct pyn_worker *idle;    /* last in, first out: its caches are warm */
     struct pyn_worker *leader;  /* NULL: nobody reads at the moment; &io: the io thread */
     bool turn_wanted;           /* an idle worker waits for the io thread to give the turn back */
+    _Atomic(struct pyn_worker *) claimant; /* a worker that waits in its job would rather read itself; set under lock */
     unsigned starting; /* threads whose start has not returned */
     bool start_failed;
     pthread_cond_t started;
@@ -48,6 +49,14 @@ struct pyn_worker *pyn_pool_pop_idle(struct pyn_pool *p, const struct pyn_job *j
 struct pyn_job *pyn_pool_next_locked(struct pyn_pool *p, struct pyn_worker *w);
 void pyn_pool_pass_turn(struct pyn_pool *p);
 bool pyn_pool_may_lead(const struct pyn_worker *w);
+
+/* Queues what is left of w's batch. */
+void pyn_pool_push_batch(struct pyn_pool *p, struct pyn_worker *w);
+
+/* Takes w->lock. */
+void pyn_worker_set_leading(struct pyn_worker *w, bool leading);
+/* w->lock held: the job runs from now on (w->now). */
+void pyn_worker_begin(struct pyn_worker *w, struct pyn_job *job);
 
 /* Thread mains. */
 void *pyn_worker_main(void *worker);

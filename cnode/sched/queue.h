@@ -19,6 +19,10 @@ struct pyn_job {
     struct pyn_job *next;
     enum pyn_lane lane;
     int group; /* the interpreter that must run it, or PYN_ANY_GROUP */
+
+    /* The pool's own, while the job runs. */
+    struct pyn_job *outer; /* the job that waits, on the same thread, for what this one is nested in */
+    uint64_t began;
 };
 
 struct pyn_queue {

@@ -8,16 +8,34 @@ bool pyn_pool_may_lead(const struct pyn_worker *w)
     return w->lane == PYN_LANE_WORK && !w->spare;
 }
 
+/* The io thread leads and a worker asked for the turn: it gets it, if it is still idle. pool->lock held. */
+static void grant_to_idle(struct pyn_pool *p)
+{
+    struct pyn_worker *next;
+
+    if (!p->turn_wanted)
+        return;
+    p->turn_wanted = false;
+    next = pyn_pool_pop_idle(p, NULL);
+    if (next) {
+        p->leader = next;
+        pthread_cond_signal(&next->cond);
+    }
+}
+
 /* Gives the turn to an idle worker, or to the io thread. pool->lock held; the caller leads no more. */
 void pyn_pool_pass_turn(struct pyn_pool *p)
 {
-    struct pyn_worker *w = pyn_pool_pop_idle(p, NULL);
+    struct pyn_worker *w = atomic_load(&p->claimant);
 
+    atomic_store(&p->claimant, NULL);
+    if (!w)
+        w = pyn_pool_pop_idle(p, NULL);
     p->leader = w ? w : &p->io;
     pthread_cond_signal(&p->leader->cond);
 }
 
-static void set_leading(struct pyn_worker *w, bool leading)
+void pyn_worker_set_leading(struct pyn_worker *w, bool leading)
 {
     pthread_mutex_lock(&w->lock);
     w->leading = leading;
@@ -26,11 +44,15 @@ static void set_leading(struct pyn_worker *w, bool leading)
 
 /* ---- one job ---- */
 
-static void begin_job(struct pyn_worker *w, struct pyn_job *job)
+/* w->lock held. */
+void pyn_worker_begin(struct pyn_worker *w, struct pyn_job *job)
 {
+    job->outer = w->job;
+    job->began = w->now;
     w->job = job;
-    w->busy_since = w->now;
-    atomic_fetch_add_explicit(&w->pool->running, 1, memory_order_relaxed);
+    w->away_since = w->now;
+    if (!job->outer)
+        atomic_fetch_add_explicit(&w->pool->running, 1, memory_order_relaxed);
 }
 
 /* Runs one job from a queue and sends its answer. No lock held. */
@@ -40,7 +62,7 @@ static void run_queued(struct pyn_worker *w, struct pyn_job *job)
 
     w->now = pyn_now();
     pthread_mutex_lock(&w->lock);
-    begin_job(w, job);
+    pyn_worker_begin(w, job);
     pthread_mutex_unlock(&w->lock);
     ops->attach(ops->ctx, w);
     ops->run(ops->ctx, w, job);
@@ -75,7 +97,7 @@ static struct pyn_job *batch_next(struct pyn_worker *w, uint64_t batch_start)
         pthread_mutex_lock(&w->lock);
         job = pyn_queue_pop(&w->batch);
         if (job && !goes_elsewhere(w, job, batch_start)) {
-            begin_job(w, job);
+            pyn_worker_begin(w, job);
             pthread_mutex_unlock(&w->lock);
             return job;
         }
@@ -138,12 +160,13 @@ static bool leads_on(struct pyn_worker *w)
     pthread_mutex_unlock(&w->lock);
     if (!on)
         return false;
-    if (atomic_load_explicit(&p->queued, memory_order_relaxed) == 0 && !p->stopping)
+    if (atomic_load_explicit(&p->queued, memory_order_relaxed) == 0 && !p->stopping &&
+        !atomic_load_explicit(&p->claimant, memory_order_relaxed))
         return true;
     pthread_mutex_lock(&p->lock);
-    if (p->stopping || must_work(p, w)) {
+    if (p->stopping || must_work(p, w) || atomic_load(&p->claimant)) {
         on = false;
-        set_leading(w, false);
+        pyn_worker_set_leading(w, false);
         if (p->stopping)
             p->leader = NULL;
         else
@@ -200,8 +223,10 @@ static void serve(struct pyn_worker *w)
     for (;;) {
         struct pyn_job *job;
 
-        if (p->leader == w) {
-            set_leading(w, true);
+        if (p->leader == w && p->stopping) {
+            p->leader = NULL; /* the wake-up of the stop was for the one who had the turn before */
+        } else if (p->leader == w) {
+            pyn_worker_set_leading(w, true);
             pthread_mutex_unlock(&p->lock);
             lead(w);
             pthread_mutex_lock(&p->lock);
@@ -252,22 +277,11 @@ void *pyn_worker_main(void *worker)
     return NULL;
 }
 
-static struct pyn_job *pop_batch(struct pyn_worker *w)
-{
-    struct pyn_job *job;
-
-    pthread_mutex_lock(&w->lock);
-    job = pyn_queue_pop(&w->batch);
-    pthread_mutex_unlock(&w->lock);
-    return job;
-}
-
 /* The io thread reads when every worker is busy, and queues what it reads. */
 void *pyn_io_main(void *io)
 {
     struct pyn_worker *w = io;
     struct pyn_pool *p = w->pool;
-    struct pyn_job *job;
 
     pthread_setname_np(pthread_self(), "pyn-io");
     pthread_mutex_lock(&p->lock);
@@ -280,16 +294,8 @@ void *pyn_io_main(void *io)
         p->ops.poll(p->ops.ctx, -1);
         pyn_pool_settle(p);
         pthread_mutex_lock(&p->lock);
-        while ((job = pop_batch(w)))
-            pyn_pool_push_locked(p, job, w);
-        if (p->turn_wanted) {
-            struct pyn_worker *next = pyn_pool_pop_idle(p, NULL);
-            p->turn_wanted = false;
-            if (next) {
-                p->leader = next;
-                pthread_cond_signal(&next->cond);
-            }
-        }
+        pyn_pool_push_batch(p, w);
+        grant_to_idle(p);
     }
     if (p->leader == w)
         p->leader = NULL;
@@ -310,7 +316,7 @@ void pyn_pool_watch(struct pyn_pool *p, uint64_t now)
     w = p->leader;
     if (w && w != &p->io) {
         pthread_mutex_lock(&w->lock);
-        if (w->leading && w->busy_since && now > w->busy_since && now - w->busy_since > PYN_DEPOSE_AFTER) {
+        if (w->leading && w->away_since && now > w->away_since && now - w->away_since > PYN_DEPOSE_AFTER) {
             w->leading = false;
             pyn_queue_append(&rest, &w->batch);
             deposed = true;

@@ -120,6 +120,39 @@ static void route(struct pyn_service *s, struct pyn_request *r)
         r->estimate = (uint32_t)(pyn_span_hash(r->call.code, 1) % PYN_ESTIMATES);
 }
 
+struct chain {
+    uint64_t run;
+    struct pyn_worker *worker;
+    uint64_t deadline;
+    unsigned depth;
+};
+
+/* Under the worker's lock. */
+static void find_run(void *ctx, struct pyn_worker *w, struct pyn_job *job)
+{
+    struct chain *c = ctx;
+
+    if (pyn_request_of(job)->id != c->run)
+        return;
+    c->worker = w;
+    c->deadline = pyn_request_of(job)->deadline;
+    c->depth = pyn_request_of(job)->depth;
+}
+
+/* Gives a call that a callback makes to the worker that waits for the callback; it has no more time than that one. */
+static bool nest(struct pyn_service *s, struct pyn_request *r, uint64_t run)
+{
+    struct chain c = {.run = run};
+
+    pyn_pool_each_running(s->pool, find_run, &c);
+    if (!c.worker)
+        return false;
+    if (c.deadline < r->deadline)
+        r->deadline = c.deadline;
+    r->depth = c.depth + 1;
+    return pyn_pool_nest(s->pool, c.worker, &r->job);
+}
+
 static void admit(struct pyn_service *s, struct pyn_link *l, const struct pyn_parsed *p, struct pyn_block *block)
 {
     struct pyn_request *r = NULL;
@@ -136,7 +169,11 @@ static void admit(struct pyn_service *s, struct pyn_link *l, const struct pyn_pa
         return;
     }
     route(s, r);
-    pyn_pool_deliver(s->pool, &r->job);
+    if (p->chain_run == 0 || !nest(s, r, p->chain_run)) {
+        if (p->chain_interp >= 0 && s->pins)
+            r->job.group = p->chain_interp; /* its __main__ at least */
+        pyn_pool_deliver(s->pool, &r->job);
+    }
 }
 
 static void to_py(struct pyn_service *s, struct pyn_link *l, const struct pyn_control *c, struct pyn_block *block)
@@ -144,6 +181,8 @@ static void to_py(struct pyn_service *s, struct pyn_link *l, const struct pyn_co
     struct pyn_parsed p;
 
     if (!pyn_proto_parse(c->payload, &p)) {
+        if (pyn_rpc_reply(s->rpc, c->payload, block))
+            return;
         pyn_log(PYN_NOTICE, "dispatch", "peer=%s a message to py in no known form is skipped", pyn_link_peer(l));
         return;
     }
@@ -281,6 +320,7 @@ void pyn_dispatch_down(void *service, struct pyn_link *l, const char *reason)
 
     pyn_log(PYN_INFO, "link", "peer=%s down: %s", pyn_link_peer(l), reason);
     pyn_watch_forget_link(s->watch, pyn_link_id(l));
+    pyn_rpc_link_down(s->rpc, l);
     pyn_guard_cancel(s, has_link, l, NULL);
     if (s->node)
         pyn_node_coordinator_lost(s->node);

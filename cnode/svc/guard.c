@@ -76,6 +76,7 @@ struct picked {
     bool (*match)(void *ctx, const struct pyn_request *r);
     void *ctx;
     struct pyn_request *late[MAX_PICKED];  /* to be answered: their time is up, or they match */
+    struct pyn_worker *busy[MAX_PICKED];   /* who runs them */
     unsigned late_count;
     struct pyn_request *watch[MAX_PICKED]; /* their callers are to be watched */
     unsigned watch_count;
@@ -123,6 +124,7 @@ static void look_at_running(void *ctx, struct pyn_worker *w, struct pyn_job *job
     if (off && !pyn_request_is_answered(r)) {
         if (p->late_count == MAX_PICKED)
             return;
+        p->busy[p->late_count] = w;
         p->late[p->late_count++] = pyn_request_ref(r);
         press(p, w, r);
     } else if (r->interrupts > 0) {
@@ -180,6 +182,7 @@ static void act(struct picked *p, const char *reason)
         if (p->late[i]->deadline <= p->now)
             atomic_fetch_add_explicit(&s->timeouts, 1, memory_order_relaxed);
         call_off(s, p->late[i], p->late[i]->deadline <= p->now ? "timeout" : reason);
+        pyn_pool_poke(s->pool, p->busy[i]); /* it may wait for Erlang, in vain now */
         pyn_request_unref(p->late[i]);
     }
     for (unsigned i = 0; i < p->watch_count; i++) {

@@ -89,6 +89,19 @@ static bool read_timeout(struct pyn_reader *r, uint64_t *ms)
     return pyn_read_atom(r, &word) && pyn_span_is(word, "infinity");
 }
 
+static const char *read_chain(struct pyn_reader *r, struct pyn_parsed *p)
+{
+    int64_t interp, run;
+    uint32_t arity;
+
+    if (!pyn_read_tuple(r, &arity) || arity != 2 || !pyn_read_int(r, &interp) || !pyn_read_int(r, &run) || interp < 0 ||
+        interp > INT32_MAX || run < 0)
+        return "chain must be as a callback was given it";
+    p->chain_interp = (int)interp;
+    p->chain_run = (uint64_t)run;
+    return NULL;
+}
+
 static const char *read_option(struct pyn_reader *r, struct pyn_parsed *p)
 {
     struct pyn_span key, value, skipped;
@@ -103,6 +116,8 @@ static const char *read_option(struct pyn_reader *r, struct pyn_parsed *p)
         p->call.traceback = pyn_span_is(value, "true");
         return NULL;
     }
+    if (pyn_span_is(key, "chain"))
+        return read_chain(r, p);
     /* What later versions know is not an error. */
     return pyn_read_skip(r, &skipped) ? "malformed options" : NULL;
 }
@@ -212,6 +227,7 @@ static enum pyn_op parse_request(struct pyn_reader *r, struct pyn_parsed *p)
     uint32_t arity;
 
     p->timeout_ms = PYN_DEFAULT_TIMEOUT;
+    p->chain_interp = -1;
     if (pyn_read_atom(r, &word))
         return parse_word(word, p);
     if (!pyn_read_tuple(r, &arity) || arity == 0 || !pyn_read_atom(r, &word))

@@ -8,7 +8,8 @@
  *             {exec, Code [, Options]}
  *             {cancel, Tag}       the call of that tag, or of the alias in it, ends with {error, interrupted}
  *             info, version
- *   Options   Timeout (milliseconds | infinity), or a map of timeout, traceback (boolean)
+ *   Options   Timeout (milliseconds | infinity), or a map of timeout, traceback (boolean), chain ({Interpreter, Run}: the
+ *             call is made by a callback of that run, see svc/rpc.h)
  *   Result    {ok, Value} | ok | {error, Reason}
  *
  * Module, Function, Code: atom, binary or (Code) list of bytes; Args: a list; Kwargs, Locals: maps. Tag = [alias | Ref] is
@@ -38,6 +39,8 @@ struct pyn_parsed {
     struct pyn_reply_to to;
     struct pyn_call call;      /* PYN_OP_RUN */
     uint64_t timeout_ms;       /* PYN_OP_RUN */
+    int chain_interp;          /* PYN_OP_RUN: the interpreter that the call is nested in; -1: none */
+    uint64_t chain_run;        /* and the request there; 0: none */
     struct pyn_span cancelled; /* PYN_OP_CANCEL: a tag */
     const char *complaint;     /* PYN_OP_BAD: a sentence */
 };

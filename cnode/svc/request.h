@@ -22,6 +22,7 @@ struct pyn_request {
     uint32_t estimate;    /* the slot of its name in the table of durations */
     bool pins;            /* an exec whose interpreter the caller keeps */
     bool watched;         /* the caller's death is looked for; the watchdog's own */
+    unsigned depth;       /* how many calls it is nested in */
     struct pyn_link *link;
     struct pyn_block *block;
     struct pyn_reply_to to;

@@ -15,6 +15,20 @@ static struct pyn_span own_pid(struct pyn_service *s)
 
 /* ---- the worker's life ---- */
 
+/* Which worker this thread is: Python code that calls back finds its place by it. */
+static _Thread_local struct pyn_worker *this_worker;
+
+struct pyn_worker *pyn_run_worker(void)
+{
+    return this_worker;
+}
+
+struct pyn_request *pyn_run_current(void)
+{
+    /* Only this thread changes its worker's job. */
+    return this_worker && this_worker->job ? pyn_request_of(this_worker->job) : NULL;
+}
+
 bool pyn_run_start(void *service, struct pyn_worker *w)
 {
     struct pyn_service *s = service;
@@ -34,6 +48,7 @@ bool pyn_run_start(void *service, struct pyn_worker *w)
     }
     w->seat = d;
     w->group = (int)pyn_seat_interp(d->seat);
+    this_worker = w;
     return true;
 }
 
@@ -100,10 +115,8 @@ static void touch(struct pyn_desk *d, struct pyn_link *l)
 }
 
 /* Ends the frame and sends it; the answer is the result of r. */
-static void send_result(struct pyn_service *s, struct pyn_desk *d, struct pyn_request *r, size_t frame)
+static void send_result(struct pyn_service *s, struct pyn_desk *d, struct pyn_request *r, struct pyn_out *o, size_t frame)
 {
-    struct pyn_out *o = &d->out;
-
     if (o->buf.failed || pyn_out_size(o) > s->config.max_frame) {
         pyn_out_truncate(o, frame);
         frame = pyn_proto_begin_reply(&o->buf, &r->to, own_pid(s));
@@ -202,20 +215,21 @@ static void count(struct pyn_service *s, enum pyn_call_outcome outcome, bool int
 }
 
 /* Calls Python and sends the answer, unless somebody has answered meanwhile. */
-static void run_request(struct pyn_service *s, struct pyn_worker *w, struct pyn_request *r)
+static void run_request(struct pyn_service *s, struct pyn_worker *w, struct pyn_request *r, struct pyn_out *o)
 {
     struct pyn_desk *d = w->seat;
     enum pyn_call_outcome outcome;
+    struct pyn_seat_mark outer;
     size_t frame = 0;
     bool interrupted;
 
     if (r->to.pid.len > 0)
-        frame = pyn_proto_begin_reply(&d->out.buf, &r->to, own_pid(s));
-    pyn_seat_begin(d->seat, r->id);
-    outcome = pyn_call_run(d->seat, &r->call, &d->out);
-    interrupted = pyn_seat_end(d->seat);
+        frame = pyn_proto_begin_reply(&o->buf, &r->to, own_pid(s));
+    outer = pyn_seat_begin(d->seat, r->id);
+    outcome = pyn_call_run(d->seat, &r->call, o);
+    interrupted = pyn_seat_end(d->seat, outer);
     if (outcome == PYN_CALL_REFUSED) {
-        pyn_out_truncate(&d->out, 0);
+        pyn_out_truncate(o, 0);
         move_to_main(s, w, r);
         return;
     }
@@ -224,11 +238,28 @@ static void run_request(struct pyn_service *s, struct pyn_worker *w, struct pyn_
     learn(s, r, pyn_worker_done(w));
     count(s, outcome, interrupted);
     if (pyn_request_claim(r) && r->to.pid.len > 0 && !interrupted)
-        send_result(s, d, r, frame);
-    pyn_out_truncate(&d->out, 0);
-    if (d->out.buf.cap > KEEP_BYTES)
-        pyn_buf_reset(&d->out.buf, KEEP_BYTES);
+        send_result(s, d, r, o, frame);
     pyn_run_dispose(s, r);
+}
+
+/* The worker's own buffer is in use by the call that this one is nested in. */
+static void run_nested(struct pyn_service *s, struct pyn_worker *w, struct pyn_request *r)
+{
+    struct pyn_out out;
+
+    pyn_out_init(&out, s->config.max_frame);
+    run_request(s, w, r, &out);
+    pyn_out_free(&out);
+}
+
+static void run_outermost(struct pyn_service *s, struct pyn_worker *w, struct pyn_request *r)
+{
+    struct pyn_out *o = &((struct pyn_desk *)w->seat)->out;
+
+    run_request(s, w, r, o);
+    pyn_out_truncate(o, 0);
+    if (o->buf.cap > KEEP_BYTES)
+        pyn_buf_reset(&o->buf, KEEP_BYTES);
 }
 
 /* What came too late, or was called off, is never begun. */
@@ -246,7 +277,9 @@ void pyn_run_job(void *service, struct pyn_worker *w, struct pyn_job *job)
     } else if (pyn_request_is_answered(r) || !pyn_link_is_up(r->link)) {
         pyn_worker_done(w);
         pyn_run_dispose(s, r);
+    } else if (r->job.outer) {
+        run_nested(s, w, r);
     } else {
-        run_request(s, w, r);
+        run_outermost(s, w, r);
     }
 }

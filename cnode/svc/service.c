@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "svc/service_private.h"
 
-enum { MAX_WATCHED = 65536, MAX_NAMES = 65536, WORKER_STACK = 16 * 1024 * 1024 };
+enum { MAX_RPC = 1 << 20, MAX_WATCHED = 65536, MAX_NAMES = 65536, WORKER_STACK = 16 * 1024 * 1024 };
 
 /* ---- the pool's operations that are not run.c's ---- */
 
@@ -72,10 +72,11 @@ struct pyn_service *pyn_service_start(const struct pyn_service_config *config, c
     pyn_buf_init(&s->own_pid, 4096);
     s->fatal_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     s->watch = pyn_watch_new(MAX_WATCHED);
+    s->rpc = pyn_rpc_table_new(s, MAX_RPC);
     s->links = pyn_links_new(&config->links, &events);
     if (s->mode == PYN_MODE_SUBINTERP)
         s->pins = pyn_pins_new(MAX_WATCHED, MAX_NAMES);
-    if (s->fatal_fd < 0 || !s->watch || !s->links || (s->mode == PYN_MODE_SUBINTERP && !s->pins))
+    if (s->fatal_fd < 0 || !s->watch || !s->rpc || !s->links || (s->mode == PYN_MODE_SUBINTERP && !s->pins))
         snprintf(error, size, "out of memory or descriptors");
     else if (!start_pool(s))
         snprintf(error, size, "the workers did not start");
@@ -143,6 +144,7 @@ bool pyn_service_stop(struct pyn_service *s, uint64_t deadline)
 
     atomic_store(&s->draining, true);
     pyn_guard_cancel(s, any, NULL, "stopping");
+    pyn_rpc_link_down(s->rpc, NULL);
     ended = wait_for_none(s, deadline);
     /* An answer that the socket did not take yet still goes out: the workers read and write on until they stop. */
     ended = pyn_pool_stop(s->pool, ended ? deadline : pyn_now() + PYN_MS, drop_job) && ended;
@@ -155,6 +157,7 @@ void pyn_service_free(struct pyn_service *s)
     pyn_pool_free(s->pool);
     if (s->links)
         pyn_links_free(s->links);
+    pyn_rpc_table_free(s->rpc);
     pyn_watch_free(s->watch);
     pyn_pins_free(s->pins);
     pyn_refused_free(&s->refused);

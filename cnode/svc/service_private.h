@@ -10,10 +10,12 @@
 #include "svc/pins.h"
 #include "svc/refused.h"
 #include "svc/request.h"
+#include "svc/rpc.h"
 #include "svc/service.h"
 #include "svc/watch.h"
 
-enum { PYN_ESTIMATES = 1024, PYN_TOUCHED = 8 };
+/* Calls nested deeper than this (Python, Erlang, Python, ...) are refused, well before the C stack ends. */
+enum { PYN_ESTIMATES = 1024, PYN_TOUCHED = 8, PYN_MAX_NESTING = 200 };
 
 /* What a worker has on its desk: its seat in Python, the answer under way, the links that have unsent answers. */
 struct pyn_desk {
@@ -32,6 +34,7 @@ struct pyn_service {
     struct pyn_links *links;
     struct pyn_pool *pool;
     struct pyn_watch *watch;
+    struct pyn_rpc_table *rpc;
     struct pyn_pins *pins; /* NULL where there is one __main__ only */
     struct pyn_refused refused;
     uint64_t started;
@@ -73,6 +76,9 @@ void pyn_run_detach(void *service, struct pyn_worker *w);
 void pyn_run_job(void *service, struct pyn_worker *w, struct pyn_job *job);
 void pyn_run_flush(void *service, struct pyn_worker *w);
 uint64_t pyn_run_estimate(void *service, struct pyn_job *job);
+/* The request that the calling thread runs, and the worker that it is; NULL on threads of Python's own. */
+struct pyn_request *pyn_run_current(void);
+struct pyn_worker *pyn_run_worker(void);
 /* Answers r with what `write` writes, at once, unless somebody else has. Any thread, not attached needed. */
 void pyn_run_answer(struct pyn_service *s, struct pyn_request *r, const char *error_reason);
 /* The request has left the node's hands: gives the reference and the admission back. */

@@ -13,8 +13,8 @@
 %% anything of that node and the second after everything. Both may belong to an earlier connection than the one this
 %% process thinks of, so in `down` and `asking` they only hasten what would be tried anyway.
 %%
-%% The operating system process is started again at once when it ends, and with growing delays when it does not stay
-%% up for ten seconds. So a crash loop costs little and never reaches the supervisors: the C-node is down as long as
+%% The operating system process is started again at once when it ends, and with growing delays when it ends again
+%% within a second. So a crash loop costs little and never reaches the supervisors: the C-node is down as long as
 %% it lasts, and callers are told so.
 -module(py_node).
 -behaviour(gen_statem).
@@ -41,6 +41,8 @@
     node :: node(),
     command = none :: none | py_os:command(),
     os :: undefined | pid(),
+    %% Whether this process of the operating system ever was usable.
+    served = false :: boolean(),
     preload = none :: none | file:filename(),
     %% How often in a row the process ended early, or the connection failed.
     ended = 0 :: non_neg_integer(),
@@ -57,11 +59,11 @@
 
 -define(INFO_MS, 5000).
 -define(EXIT_MS, 50).
--define(STABLE_MS, 10000).
+-define(STABLE_MS, 1000).
 -define(LOCAL_CONNECT_MS, 200).
 -define(READY_MS, 50).
 -define(FIRST_DELAY_MS, 100).
--define(MAX_DELAY_MS, 10000).
+-define(MAX_DELAY_MS, 5000).
 
 -spec start_link(what()) -> {ok, pid()} | ignore | {error, term()}.
 start_link(What) ->
@@ -125,8 +127,9 @@ prepare(Node, Config) ->
 
 %% Nothing of the C-node is left when this process ends in order.
 -spec terminate(term(), atom(), #data{}) -> ok.
-terminate(_, _, #data{os = Os, preload = Preload} = Data) ->
-    _ = lost(Data),
+terminate(_, _, #data{os = Os, preload = Preload, node = Node} = Data) ->
+    %% When py_router crashed, the supervisor stops this process too, and there is no table to correct.
+    _ = try unroute({nodedown, Node}, Data) catch exit:{noproc, _} -> ok end,
     _ = is_pid(Os) andalso py_os:stop(Os),
     _ = Preload =/= none andalso file:delete(Preload),
     ok.
@@ -238,20 +241,24 @@ connected(Info, #data{node = Node} = Data) ->
     Link = py_link:start_link(),
     ok = py_router:up(Node, Link, Info),
     log(info, "is up", Data),
-    Data#data{link = Link, asked = undefined, failed = 0}.
+    Data#data{link = Link, asked = undefined, failed = 0, served = true}.
 
 %% Its callers are told, if it was up.
 lost(#data{node = Node} = Data) ->
     lost({nodedown, Node}, Data).
 
-lost(_, #data{link = undefined, node = Node} = Data) ->
-    ok = py_router:down(Node),
-    Data;
-lost(Reason, #data{link = Link, node = Node} = Data) ->
-    ok = py_router:down(Node),
-    ok = py_link:stop(Link, Reason),
-    log(warning, io_lib:format("is lost: ~0tp", [Reason]), Data),
+lost(Reason, #data{link = Link} = Data) ->
+    _ = Link =/= undefined andalso log(warning, io_lib:format("is lost: ~0tp", [Reason]), Data),
+    ok = unroute(Reason, Data),
     Data#data{link = undefined}.
+
+%% No new calls before those that wait are told.
+unroute(Reason, #data{link = Link, node = Node}) ->
+    ok = py_router:down(Node),
+    case Link of
+        undefined -> ok;
+        _ -> py_link:stop(Link, Reason)
+    end.
 
 %% Setting up a connection may take as long as the other host likes.
 connect(#data{node = Node}) ->
@@ -292,19 +299,20 @@ ask_failed(Why, Data0) ->
 
 %% Whoever waits for the first start is told why it failed.
 exited(How, Words, #data{node = Node, ended = Ended, waiting = Waiting} = Data0) ->
-    Why = lists:flatten(["pynode ", py_command:exit_reason(How), [[": ", W] || W <- Words]]),
+    Why = unicode:characters_to_list(["pynode ", py_command:exit_reason(How), [[": ", W] || W <- Words]]),
     Data = lost(reason(Node, How), Data0#data{os = undefined}),
     log(error, Why, Data),
     Replies = [{reply, From, {error, Why}} || From <- Waiting],
-    Respawn = {{timeout, respawn}, respawn_delay(Ended), respawn},
-    {next_state, down, Data#data{ended = Ended + 1, waiting = []}, [Respawn | Replies]}.
+    Respawn = {{timeout, respawn}, respawn_delay(Data), respawn},
+    {next_state, down, Data#data{ended = Ended + 1, served = false, waiting = []}, [Respawn | Replies]}.
 
 reason(Node, unknown) -> {nodedown, Node};
 reason(Node, {exit_status, 0}) -> {nodedown, Node};
 reason(Node, How) -> {node_exited, Node, How}.
 
-respawn_delay(0) -> 0;
-respawn_delay(Ended) -> delay(Ended).
+%% One that served before it ended is missed more, and worth more tries, than one that never came up.
+respawn_delay(#data{served = true, ended = Ended}) -> delay(min(Ended, 2));
+respawn_delay(#data{served = false, ended = Ended}) -> delay(Ended).
 
 respawn(State, #data{command = Command} = Data0) ->
     case py_os:start_link(Command) of

@@ -42,6 +42,8 @@
 -type target() :: #target{}.
 
 -record(routes, {
+    %% The one node that there is, when it is up: nothing to choose.
+    only = none :: none | target(),
     all = #{} :: #{node() => target() | down},
     up = {} :: tuple(),
     load :: atomics:atomics_ref()
@@ -95,7 +97,7 @@ down(Node) ->
 -spec pick(kind(), node() | any) -> target() | {error, no_nodes | {nodedown, node()}}.
 pick(Kind, Wanted) ->
     case persistent_term:get(?ROUTES, none) of
-        #routes{up = {Target}} = Routes when Wanted =:= any -> picked(Kind, Target, Routes);
+        #routes{only = #target{} = Target} = Routes when Wanted =:= any -> picked(Kind, Target, Routes);
         #routes{} = Routes -> picked(Kind, choose(Kind, Wanted, Routes), Routes);
         none -> {error, no_nodes}
     end.
@@ -232,9 +234,12 @@ publish(Node, Entry, #routes{all = Old, load = Load}) ->
         _ -> maps:map(fun(_, E) -> counting(E, Load) end, Plain)
     end,
     Up = list_to_tuple([T || #target{} = T <- maps:values(All)]),
-    Routes = #routes{all = All, up = Up, load = Load},
+    Routes = #routes{only = only(maps:values(All)), all = All, up = Up, load = Load},
     ok = persistent_term:put(?ROUTES, Routes),
     Routes.
+
+only([#target{} = Target]) -> Target;
+only(_) -> none.
 
 counting(down, _) -> down;
 counting(Target, Load) -> Target#target{load = Load}.

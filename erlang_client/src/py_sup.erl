@@ -1,6 +1,8 @@
 %% The top of the tree, in the order of the start. It owns the ETS tables, so that a crash below loses nothing of them.
 %%
-%% rest_for_one: py_router knows the C-nodes from the py_node processes only, so these start again when it does.
+%% rest_for_one: py_router knows the C-nodes from the py_node processes only, so these start again when it does; and
+%% what a C-node told a coordinator that crashed, it tells the next one when it connects anew. Nothing depends on the
+%% server of the semaphore, so it comes after them.
 -module(py_sup).
 -behaviour(supervisor).
 
@@ -21,9 +23,10 @@ init(#{max_concurrent := Max} = Config) ->
     ok = py_async:create(),
     {ok, {#{strategy => rest_for_one, intensity => 5, period => 10}, [
         #{id => py_dist, start => {py_dist, start_link, []}},
-        #{id => py_semaphore, start => {py_semaphore, start_link, []}},
         #{id => py_router, start => {py_router, start_link, []}},
         #{id => py_coordinator, start => {py_coordinator, start_link, []}},
         #{id => py_node_sup, start => {py_node_sup, start_link, [Config]}, type => supervisor},
-        #{id => ready, start => {py_node_sup, await, [Config]}}
+        #{id => py_semaphore, start => {py_semaphore, start_link, []}},
+        %% Waits at the start of the application only: a restart of others must not wait for anything.
+        #{id => ready, start => {py_node_sup, await, [Config]}, restart => temporary}
     ]}}.

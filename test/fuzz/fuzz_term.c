@@ -64,22 +64,47 @@ static void write_token(void *ctx, const struct pyn_token *t)
     struct pyn_buf *b = &s->out;
 
     switch (t->kind) {
-    case PYN_T_INT: pyn_write_int(b, t->i); break;
-    case PYN_T_BIG: pyn_write_big(b, t->negative, t->bytes); break;
-    case PYN_T_FLOAT: pyn_write_float(b, t->f); break;
-    case PYN_T_ATOM: pyn_write_atom_span(b, t->bytes); break;
-    case PYN_T_LATIN1: write_latin1(b, t->bytes); break;
-    case PYN_T_BINARY: pyn_write_binary(b, t->bytes.ptr, t->bytes.len); break;
-    case PYN_T_STRING: write_string(b, t->bytes); break;
-    case PYN_T_NIL: pyn_write_nil(b); break;
-    case PYN_T_LIST: pyn_write_list(b, t->count); break;
-    case PYN_T_TUPLE: pyn_write_tuple(b, t->count); break;
-    case PYN_T_MAP: pyn_write_map(b, t->count); break;
-    case PYN_T_FUN: s->funs = true; /* fall through */
+    case PYN_T_INT:
+        pyn_write_int(b, t->i);
+        break;
+    case PYN_T_BIG:
+        pyn_write_big(b, t->negative, t->bytes);
+        break;
+    case PYN_T_FLOAT:
+        pyn_write_float(b, t->f);
+        break;
+    case PYN_T_ATOM:
+        pyn_write_atom_span(b, t->bytes);
+        break;
+    case PYN_T_LATIN1:
+        write_latin1(b, t->bytes);
+        break;
+    case PYN_T_BINARY:
+        pyn_write_binary(b, t->bytes.ptr, t->bytes.len);
+        break;
+    case PYN_T_STRING:
+        write_string(b, t->bytes);
+        break;
+    case PYN_T_NIL:
+        pyn_write_nil(b);
+        break;
+    case PYN_T_LIST:
+        pyn_write_list(b, t->count);
+        break;
+    case PYN_T_TUPLE:
+        pyn_write_tuple(b, t->count);
+        break;
+    case PYN_T_MAP:
+        pyn_write_map(b, t->count);
+        break;
+    case PYN_T_FUN:
+        s->funs = true; /* fall through */
     case PYN_T_PID:
     case PYN_T_PORT:
     case PYN_T_REF:
-    case PYN_T_BITS: pyn_write_raw(b, t->bytes); break;
+    case PYN_T_BITS:
+        pyn_write_raw(b, t->bytes);
+        break;
     }
 }
 

@@ -70,7 +70,7 @@ int rig_add(struct rig *r, const char *peer)
     int fds[2];
 
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
-    ck_assert_int_eq(pyn_links_add(r->ls, fds[0], peer, 0), 0);
+    ck_assert_int_eq(pyn_links_add(r->ls, fds[0], peer, RIG_PEER_FLAGS), 0);
     return fds[1];
 }
 
@@ -115,6 +115,51 @@ void rig_frame(struct pyn_buf *b, uint8_t fill, size_t n)
     b->len += n;
     pyn_frame_end(b, frame, 0);
     ck_assert(!b->failed);
+}
+
+size_t rig_stream_size(uint32_t number)
+{
+    if (number % 500 == 499)
+        return 200000 + number;
+    if (number % 100 == 99)
+        return 60000 + number;
+    return 1 + number * 37 % 3000;
+}
+
+void rig_stream_frames(struct pyn_buf *b, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        rig_frame(b, (uint8_t)i, rig_stream_size(i));
+}
+
+void rig_stream_check(struct pyn_span payload, uint32_t number)
+{
+    ck_assert_uint_eq(payload.len, rig_stream_size(number));
+    for (size_t i = 0; i < payload.len; i++) {
+        if (payload.ptr[i] != (uint8_t)number)
+            ck_abort_msg("message %u is damaged at %zu", number, i);
+    }
+}
+
+static void *feed_thread(void *arg)
+{
+    struct rig_feed *f = arg;
+    size_t at = 0;
+
+    while (at < f->bytes->len) {
+        size_t n = (size_t)rand_r(&f->seed);
+        n = f->seed % 3 == 0 ? n % 100 + 1 : n % 150000 + 1;
+        if (n > f->bytes->len - at)
+            n = f->bytes->len - at;
+        rig_write(f->fd, f->bytes->data + at, n);
+        at += n;
+    }
+    return NULL;
+}
+
+void rig_feed_start(struct rig_feed *f)
+{
+    ck_assert_int_eq(pthread_create(&f->thread, NULL, feed_thread, f), 0);
 }
 
 void rig_write(int fd, const void *bytes, size_t n)

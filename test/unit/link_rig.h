@@ -9,6 +9,11 @@
 #include "dist/links.h"
 
 enum { RIG_WAIT_MS = 20000 };
+/* What a SEND frame of rig_frame has between its length and its payload. */
+enum { RIG_FRAME_HEAD = 6 + 2 + 16 + 1 };
+
+/* What each link's peer announced. */
+#define RIG_PEER_FLAGS UINT64_C(0x123456789)
 
 struct rig {
     struct pyn_links *ls;
@@ -39,6 +44,21 @@ void rig_stop(struct rig *r);
 
 /* A SEND frame whose payload is n bytes of `fill`, appended to b with its length. */
 void rig_frame(struct pyn_buf *b, uint8_t fill, size_t n);
+/* A row of messages of growing and shrinking sizes, of bytes that their number gives: the size of the payload... */
+size_t rig_stream_size(uint32_t number);
+/* ... all frames from 0 on, and whether a payload is that of this number. */
+void rig_stream_frames(struct pyn_buf *b, uint32_t count);
+void rig_stream_check(struct pyn_span payload, uint32_t number);
+
+/* A thread that writes the bytes to fd in pieces of random sizes. */
+struct rig_feed {
+    int fd;
+    const struct pyn_buf *bytes;
+    unsigned seed;
+    pthread_t thread;
+};
+void rig_feed_start(struct rig_feed *f);
+
 /* The far end: blocking, complete or failing the test. */
 void rig_write(int fd, const void *bytes, size_t n);
 void rig_read(int fd, void *bytes, size_t n);

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "py/encode.h"
+
 #ifndef PYN_PYTHON
 #define PYN_PYTHON ""
 #endif
@@ -85,6 +87,15 @@ void python_exec(const char *code)
     if (!o)
         die(code);
     Py_DECREF(o);
+}
+
+int python_encode(const char *expression, struct pyn_out *out)
+{
+    PyObject *o = python_eval(expression);
+    int rc = pyn_encode(&py.types, o, out);
+
+    Py_DECREF(o);
+    return rc;
 }
 
 static const char *keep(PyObject *str)

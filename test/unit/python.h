@@ -14,6 +14,8 @@ struct pyn_types *python_types(void);
 /* A new reference to the value of an expression. */
 PyObject *python_eval(const char *expression);
 void python_exec(const char *code);
+/* pyn_encode of that value. */
+int python_encode(const char *expression, struct pyn_out *out);
 /* repr(o), "type: text" of the current exception (taken): valid until the next call of any of them. */
 const char *python_repr(PyObject *o);
 const char *python_error(void);

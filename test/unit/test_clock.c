@@ -32,13 +32,9 @@ START_TEST(poll_times)
         uint64_t now, deadline;
         int ms;
     } table[] = {
-        {5, PYN_NEVER, -1},
-        {5, 5, 0},
-        {6, 5, 0},
+        {5, PYN_NEVER, -1}, {5, 5, 0},          {6, 5, 0},
         {5, 6, 1}, /* rounded up: poll must not come back before the deadline */
-        {0, PYN_MS, 1},
-        {0, PYN_MS + 1, 2},
-        {PYN_SECOND, 31 * PYN_SECOND, 30000},
+        {0, PYN_MS, 1},     {0, PYN_MS + 1, 2}, {PYN_SECOND, 31 * PYN_SECOND, 30000},
     };
 
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)

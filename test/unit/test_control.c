@@ -32,20 +32,37 @@ static void put_letter(struct pyn_buf *b, char letter)
         pyn_buf_u8(b, 89);
         put_node_and(b, 2);
         break;
-    case 'R': put_ref(b); break;
-    case 'A': pyn_write_atom(b, "py"); break;
-    case 'L': pyn_buf_bytes(b, "s\1\xe9", 3); break; /* a Latin-1 name */
-    case 'E': pyn_write_atom(b, ""); break;
-    case 'I': pyn_write_int(b, 42); break;
-    case 'B': pyn_buf_bytes(b, "n\x08\0\xff\xff\xff\xff\xff\xff\xff\xff", 11); break; /* 2^64 - 1 */
-    case 'T': /* a tuple of three */
+    case 'R':
+        put_ref(b);
+        break;
+    case 'A':
+        pyn_write_atom(b, "py");
+        break;
+    case 'L':
+        pyn_buf_bytes(b, "s\1\xe9", 3);
+        break; /* a Latin-1 name */
+    case 'E':
+        pyn_write_atom(b, "");
+        break;
+    case 'I':
+        pyn_write_int(b, 42);
+        break;
+    case 'B':
+        pyn_buf_bytes(b, "n\x08\0\xff\xff\xff\xff\xff\xff\xff\xff", 11);
+        break; /* 2^64 - 1 */
+    case 'T':  /* a tuple of three */
         pyn_write_tuple(b, 3);
         for (int i = 0; i < 3; i++)
             pyn_write_atom(b, "x");
         break;
-    case 'N': pyn_write_nil(b); break;
-    case '?': pyn_buf_u8(b, 200); break; /* no tag */
-    default: ck_abort_msg("no such letter: %c", letter);
+    case 'N':
+        pyn_write_nil(b);
+        break;
+    case '?':
+        pyn_buf_u8(b, 200);
+        break; /* no tag */
+    default:
+        ck_abort_msg("no such letter: %c", letter);
     }
 }
 
@@ -90,19 +107,19 @@ static const struct {
     {"", 0},
     {"p", 1},
     {"p\x83", 2},
-    {"p\x84h\3a\2", 6},                     /* another version */
-    {"\x83\x44\0", 3},                      /* a distribution header */
-    {"q\x83h\2a\2", 6},                     /* another first byte */
+    {"p\x84h\3a\2", 6}, /* another version */
+    {"\x83\x44\0", 3},  /* a distribution header */
+    {"q\x83h\2a\2", 6}, /* another first byte */
     {"p\x83"
      "a\2",
-     4},                                    /* no tuple */
-    {"p\x83h\0", 4},                        /* a tuple of nothing */
-    {"p\x83h\1w\2hi", 8},                   /* an operation that is no number */
-    {"p\x83h\1b\xff\xff\xff\xff", 9},       /* operation -1 */
-    {"p\x83h\1n\4\0\xff\xff\xff\xff", 11},  /* operation 2^32 - 1 */
+     4},                                   /* no tuple */
+    {"p\x83h\0", 4},                       /* a tuple of nothing */
+    {"p\x83h\1w\2hi", 8},                  /* an operation that is no number */
+    {"p\x83h\1b\xff\xff\xff\xff", 9},      /* operation -1 */
+    {"p\x83h\1n\4\0\xff\xff\xff\xff", 11}, /* operation 2^32 - 1 */
     {"p\x83h\xff"
      "a\2",
-     6},                                    /* an arity that the bytes cannot hold */
+     6}, /* an arity that the bytes cannot hold */
     {"p\x83i\xff\xff\xff\xff"
      "a\2",
      9},
@@ -127,32 +144,24 @@ static const struct {
     const char *letters;
     const char *tail;
 } bad[] = {
-    {2, "EP", NULL},       /* SEND without payload */
-    {2, "EP", ""},         /* with an empty one */
-    {2, "EA", "j"},        /* to a name */
-    {2, "ER", "j"},        /* to a reference */
-    {2, "P", "j"},         /* too short */
-    {2, "EPP", "j"},       /* too long */
-    {2, "?P", "j"},        /* a broken term where nobody looks */
-    {6, "PEP", "j"},       /* REG_SEND to a pid */
-    {6, "AEA", "j"},       /* from a name */
-    {6, "PEB", "j"},
-    {33, "PP", "j"},       /* ALIAS_SEND to a pid */
-    {33, "RR", "j"},
-    {1, "PA", NULL},       /* LINK to a name */
-    {1, "PP", "j"},        /* with a payload */
-    {19, "PAP", NULL},     /* MONITOR_P without reference */
-    {19, "PIR", NULL},
-    {20, "PPA", NULL},
-    {21, "IPRA", NULL},
-    {21, "PARA", NULL},    /* to a name */
-    {21, "PPR?", NULL},
-    {3, "PP?", NULL},
-    {24, "PP", NULL},      /* reason promised behind the tuple, not there */
-    {35, "APP", NULL},     /* an id that is none */
-    {29, "RPPTN", NULL},   /* SPAWN_REQUEST without arguments */
-    {29, "PPPTN", "j"},
-    {99, "?", NULL},       /* unknown, and broken */
+    {2, "EP", NULL},                      /* SEND without payload */
+    {2, "EP", ""},                        /* with an empty one */
+    {2, "EA", "j"},                       /* to a name */
+    {2, "ER", "j"},                       /* to a reference */
+    {2, "P", "j"},                        /* too short */
+    {2, "EPP", "j"},                      /* too long */
+    {2, "?P", "j"},                       /* a broken term where nobody looks */
+    {6, "PEP", "j"},                      /* REG_SEND to a pid */
+    {6, "AEA", "j"},                      /* from a name */
+    {6, "PEB", "j"},     {33, "PP", "j"}, /* ALIAS_SEND to a pid */
+    {33, "RR", "j"},     {1, "PA", NULL}, /* LINK to a name */
+    {1, "PP", "j"},                       /* with a payload */
+    {19, "PAP", NULL},                    /* MONITOR_P without reference */
+    {19, "PIR", NULL},   {20, "PPA", NULL}, {21, "IPRA", NULL}, {21, "PARA", NULL}, /* to a name */
+    {21, "PPR?", NULL},  {3, "PP?", NULL},  {24, "PP", NULL}, /* reason promised behind the tuple, not there */
+    {35, "APP", NULL},                                        /* an id that is none */
+    {29, "RPPTN", NULL},                                      /* SPAWN_REQUEST without arguments */
+    {29, "PPPTN", "j"},  {99, "?", NULL},                     /* unknown, and broken */
     {0, "?", NULL},
 };
 
@@ -176,7 +185,7 @@ static const struct {
     enum pyn_ctl_op as;
     /* which element each is; 0: not set */
     unsigned from, to, ref, id, reason;
-    bool named;         /* to is an atom */
+    bool named; /* to is an atom */
     bool tail_is_reason;
 } good[] = {
     {1, "PP", NULL, PYN_CTL_LINK, 1, 2, 0, 0, 0, false, false},

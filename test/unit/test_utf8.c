@@ -40,11 +40,14 @@ static size_t encode(uint32_t point, uint8_t *at)
 START_TEST(bad_bytes_are_refused)
 {
     static const char *const table[] = {
-        "80", "bf", "61 80", "c3", "c3 28", "e2 82", "e2 28 a1", "f0 9f 98", "f0 28 8c bc", "f0 9f 28 80",
-        "c0 80", "c1 bf", "e0 80 80", "e0 9f bf", "f0 80 80 80", "f0 8f bf bf", /* overlong */
-        "ed a0 80", "ed bf bf",                                                 /* surrogates */
-        "f4 90 80 80", "f5 80 80 80", "f8 88 80 80 80", "fe", "ff",             /* above U+10FFFF, never leads */
-        "61*7 ff", "61*8 ff", "61*15 c3", "61*64 ed a0 80 61*64",
+        "80",          "bf",          "61 80",          "c3",
+        "c3 28",       "e2 82",       "e2 28 a1",       "f0 9f 98",
+        "f0 28 8c bc", "f0 9f 28 80", "c0 80",          "c1 bf",
+        "e0 80 80",    "e0 9f bf",    "f0 80 80 80",    "f0 8f bf bf", /* overlong */
+        "ed a0 80",    "ed bf bf",                                     /* surrogates */
+        "f4 90 80 80", "f5 80 80 80", "f8 88 80 80 80", "fe",
+        "ff", /* above U+10FFFF, never leads */
+        "61*7 ff",     "61*8 ff",     "61*15 c3",       "61*64 ed a0 80 61*64",
     };
 
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
@@ -65,9 +68,19 @@ START_TEST(code_points_are_counted)
         const char *text;
         size_t chars;
     } table[] = {
-        {"", 0},          {"a", 1},       {"abcdefgh", 8}, {"abcdefghi", 9},         {"é", 1},
-        {"aébcdefgh", 9}, {"日本語", 3},  {"😀", 1},       {"12345678é12345678", 17}, {"퟿", 1},
-        {"\xee\x80\x80", 1}, {"\xf4\x8f\xbf\xbf", 1}, {"日a本b語c", 6},
+        {"", 0},
+        {"a", 1},
+        {"abcdefgh", 8},
+        {"abcdefghi", 9},
+        {"é", 1},
+        {"aébcdefgh", 9},
+        {"日本語", 3},
+        {"😀", 1},
+        {"12345678é12345678", 17},
+        {"퟿", 1},
+        {"\xee\x80\x80", 1},
+        {"\xf4\x8f\xbf\xbf", 1},
+        {"日a本b語c", 6},
     };
 
     for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {

@@ -1,0 +1,56 @@
+/* What Python code asks of the node: requests to Erlang and their answers. The functions are svc's; py only calls them, so
+ * that Python stays out of svc and the network out of py. No Python type appears here.
+ *
+ * A request is made in steps: open writes the beginning of a message into `out`, the caller writes one term, post sends it.
+ * Then either wait (a thread) or take (a coroutine's loop, told by its descriptor) gives the answer, and close ends it. */
+#ifndef PYN_PY_BRIDGE_H
+#define PYN_PY_BRIDGE_H
+
+#include "base/block.h"
+#include "base/out.h"
+
+struct pyn_rpc; /* one request under way; owned by its maker from open to close */
+
+enum pyn_rpc_target {
+    PYN_RPC_CALL,  /* a registered function: the term is {Name, Args} */
+    PYN_RPC_STATE, /* the shared state: the term is the operation */
+};
+
+enum pyn_rpc_result {
+    PYN_RPC_ANSWER,      /* the reply is there */
+    PYN_RPC_DOWN,        /* no coordinator, or it was lost while the request was under way */
+    PYN_RPC_INTERRUPTED, /* the call that made the request has ended by timeout, cancel or death of its caller */
+    PYN_RPC_TOO_DEEP,    /* open only: the call is nested too deeply */
+    PYN_RPC_PENDING,     /* take only: not yet */
+};
+
+struct pyn_bridge {
+    void *ctx;
+    /* NULL with *result set: DOWN, INTERRUPTED or TOO_DEEP. Otherwise `out` (empty before) has the message's beginning. notify_fd: -1, or
+     * an eventfd that is written to when the answer is there. Attached. */
+    struct pyn_rpc *(*open)(void *ctx, enum pyn_rpc_target target, int notify_fd, struct pyn_out *out,
+                            enum pyn_rpc_result *result);
+    /* Sends the message (empties out). */
+    void (*post)(void *ctx, struct pyn_rpc *rpc, struct pyn_out *out);
+    /* Waits for the answer; on a worker's thread runs what is nested in the call meanwhile. Detached. The reply (a term)
+     * lives until close. */
+    enum pyn_rpc_result (*wait)(void *ctx, struct pyn_rpc *rpc, struct pyn_span *reply);
+    /* The answer if it is there. Attached or not; never waits. */
+    enum pyn_rpc_result (*take)(void *ctx, struct pyn_rpc *rpc, struct pyn_span *reply);
+    /* Ends the request; one without an answer is called off on the other side too. Attached or not. */
+    void (*close)(void *ctx, struct pyn_rpc *rpc);
+    /* Begins a message to a process for erlang.send: `to` is a pid, or an atom (a name on the coordinator), or {Name, Node}.
+     * false: nobody to send to (no coordinator). The payload is to be written behind, then send_end. */
+    bool (*send_begin)(void *ctx, struct pyn_span to, struct pyn_out *out, size_t *frame, void **link);
+    /* Steals the link. May wait until the peer has taken what was sent before: detached. false: interrupted meanwhile. */
+    bool (*send_end)(void *ctx, void *link, size_t frame, struct pyn_out *out);
+    /* The node's own pid, a term. */
+    struct pyn_span (*own_pid)(void *ctx);
+};
+
+/* Set before the first call, by svc; lives as long as Python. */
+void pyn_bridge_set(const struct pyn_bridge *bridge);
+/* NULL before. */
+const struct pyn_bridge *pyn_bridge_get(void);
+
+#endif

@@ -1,0 +1,360 @@
+#include "py/module_ops.h"
+
+#include "etf/writer.h"
+#include "py/bridge.h"
+#include "py/decode.h"
+#include "py/encode.h"
+
+/* A message to the coordinator is bounded as an answer is: by the peer's patience, and by this. */
+#define MAX_REQUEST ((size_t)1 << 30)
+
+/* ---- results ---- */
+
+static PyObject *raise_result(struct pyn_types *ty, enum pyn_rpc_result result)
+{
+    if (result == PYN_RPC_INTERRUPTED)
+        PyErr_SetString(PyExc_KeyboardInterrupt, "the call that made this one has ended");
+    else if (result == PYN_RPC_TOO_DEEP)
+        PyErr_SetString(PyExc_RecursionError, "calls between Python and Erlang are nested too deeply");
+    else
+        PyErr_SetString(ty->coordinator_down, "the coordinator node is not connected");
+    return NULL;
+}
+
+/* {error, {callback, Class, Reason, Text, Stacktrace}} or {error, Reason}: an exception. */
+static PyObject *raise_error(struct pyn_types *ty, PyObject *reason)
+{
+    PyObject *error = NULL;
+
+    if (PyTuple_Check(reason) && PyTuple_GET_SIZE(reason) == 5) {
+        error = PyObject_CallOneArg(ty->callback_error, PyTuple_GET_ITEM(reason, 3));
+        if (error && (PyObject_SetAttrString(error, "class_", PyTuple_GET_ITEM(reason, 1)) ||
+                      PyObject_SetAttrString(error, "reason", PyTuple_GET_ITEM(reason, 2)) ||
+                      PyObject_SetAttrString(error, "stacktrace", PyTuple_GET_ITEM(reason, 4))))
+            Py_CLEAR(error);
+        if (error)
+            PyErr_SetObject(ty->callback_error, error);
+        Py_XDECREF(error);
+    } else if (PyUnicode_Check(reason) && PyUnicode_CompareWithASCIIString(reason, "not_a_counter") == 0) {
+        PyErr_SetString(PyExc_TypeError, "the key holds a value that is no integer");
+    } else if (PyUnicode_Check(reason) && PyUnicode_CompareWithASCIIString(reason, "coordinator_down") == 0) {
+        PyErr_SetString(ty->coordinator_down, "the coordinator has no answer");
+    } else {
+        PyErr_Format(ty->callback_error, "%S", reason);
+    }
+    return NULL;
+}
+
+/* {ok, Value} | {error, Reason} to a new reference, or an exception. `missing` (borrowed, may be NULL) stands for
+ * {error, not_found}. */
+static PyObject *unpack(struct pyn_types *ty, struct pyn_span reply, PyObject *missing)
+{
+    PyObject *term = pyn_decode_span(ty, reply);
+    PyObject *value = NULL;
+
+    if (!term)
+        return NULL;
+    if (!PyTuple_Check(term) || PyTuple_GET_SIZE(term) != 2 || !PyUnicode_Check(PyTuple_GET_ITEM(term, 0))) {
+        PyErr_SetString(PyExc_RuntimeError, "the coordinator's answer is malformed");
+    } else if (PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(term, 0), "ok") == 0) {
+        value = Py_NewRef(PyTuple_GET_ITEM(term, 1));
+    } else {
+        PyObject *reason = PyTuple_GET_ITEM(term, 1);
+        bool absent = PyUnicode_Check(reason) && PyUnicode_CompareWithASCIIString(reason, "not_found") == 0;
+        value = missing && absent ? Py_NewRef(missing) : raise_error(ty, reason);
+    }
+    Py_DECREF(term);
+    return value;
+}
+
+/* ---- asking ---- */
+
+/* Writes the term that is asked for; -1 with an exception. */
+typedef int (*write_fn)(struct pyn_types *ty, PyObject *const *args, Py_ssize_t count, struct pyn_out *out);
+
+static PyObject *ask(PyObject *module, enum pyn_rpc_target target, write_fn write, PyObject *const *args,
+                     Py_ssize_t count, PyObject *missing)
+{
+    struct pyn_types *ty = PyModule_GetState(module);
+    const struct pyn_bridge *bridge = pyn_bridge_get();
+    enum pyn_rpc_result result = PYN_RPC_DOWN;
+    struct pyn_span reply = {NULL, 0};
+    PyObject *value = NULL;
+    struct pyn_rpc *rpc;
+    struct pyn_out out;
+
+    pyn_out_init(&out, MAX_REQUEST);
+    rpc = bridge ? bridge->open(bridge->ctx, target, -1, &out, &result) : NULL;
+    if (!rpc) {
+        pyn_out_free(&out);
+        return raise_result(ty, result);
+    }
+    if (write(ty, args, count, &out) != 0)
+        goto out;
+    if (out.buf.failed) {
+        PyErr_SetString(PyExc_ValueError, "the arguments are larger than a message may be");
+        goto out;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    bridge->post(bridge->ctx, rpc, &out);
+    result = bridge->wait(bridge->ctx, rpc, &reply);
+    Py_END_ALLOW_THREADS
+    value = result == PYN_RPC_ANSWER ? unpack(ty, reply, missing) : raise_result(ty, result);
+out:
+    bridge->close(bridge->ctx, rpc);
+    pyn_out_free(&out);
+    return value;
+}
+
+/* ---- functions ---- */
+
+static int write_list(struct pyn_types *ty, PyObject *const *items, Py_ssize_t count, struct pyn_out *out)
+{
+    if (count > 0)
+        pyn_write_list(&out->buf, (size_t)count);
+    for (Py_ssize_t i = 0; i < count; i++)
+        if (pyn_encode(ty, items[i], out) != 0)
+            return -1;
+    pyn_write_nil(&out->buf);
+    return 0;
+}
+
+/* {Name, [Arg]} */
+static int write_call(struct pyn_types *ty, PyObject *const *args, Py_ssize_t count, struct pyn_out *out)
+{
+    pyn_write_tuple(&out->buf, 2);
+    if (pyn_encode(ty, args[0], out) != 0)
+        return -1;
+    return write_list(ty, args + 1, count - 1, out);
+}
+
+static PyObject *module_call(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    if (count < 1 || !PyUnicode_Check(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "call() takes the name of a registered function (str) and its arguments");
+        return NULL;
+    }
+    return ask(module, PYN_RPC_CALL, write_call, args, count, NULL);
+}
+
+/* A function found by attribute: self is the tuple (module, name). */
+static PyObject *named_call(PyObject *self, PyObject *args)
+{
+    PyObject *name = PyTuple_GET_ITEM(self, 1);
+    Py_ssize_t count = PyTuple_GET_SIZE(args);
+    PyObject *few[9], **all = few;
+    PyObject *value;
+
+    if (count > 8 && !(all = PyMem_Malloc((size_t)(count + 1) * sizeof(*all))))
+        return PyErr_NoMemory();
+    all[0] = name;
+    for (Py_ssize_t i = 0; i < count; i++)
+        all[i + 1] = PyTuple_GET_ITEM(args, i);
+    value = ask(PyTuple_GET_ITEM(self, 0), PYN_RPC_CALL, write_call, all, count + 1, NULL);
+    if (all != few)
+        PyMem_Free(all);
+    return value;
+}
+
+static PyMethodDef named_method = {"erlang_function", named_call, METH_VARARGS,
+                                   "A function that Erlang registered; found by its name when it is called."};
+
+static PyObject *module_getattr(PyObject *module, PyObject *name)
+{
+    PyObject *self, *function;
+
+    if (!PyUnicode_Check(name) || PyUnicode_GET_LENGTH(name) == 0 || PyUnicode_READ_CHAR(name, 0) == '_') {
+        PyErr_Format(PyExc_AttributeError, "module 'erlang' has no attribute %R", name);
+        return NULL;
+    }
+    self = PyTuple_Pack(2, module, name);
+    if (!self)
+        return NULL;
+    function = PyCFunction_New(&named_method, self);
+    Py_DECREF(self);
+    return function;
+}
+
+/* ---- shared state ---- */
+
+/* {Operation, Arg...}: args[0] is a str, the operation's name. */
+static int write_operation(struct pyn_types *ty, PyObject *const *args, Py_ssize_t count, struct pyn_out *out)
+{
+    const char *name = PyUnicode_AsUTF8(args[0]);
+
+    if (!name)
+        return -1;
+    pyn_write_tuple(&out->buf, (size_t)count);
+    pyn_write_atom(&out->buf, name);
+    for (Py_ssize_t i = 1; i < count; i++)
+        if (pyn_encode(ty, args[i], out) != 0)
+            return -1;
+    return 0;
+}
+
+static PyObject *ask_state(PyObject *module, const char *operation, PyObject *const *args, Py_ssize_t count, PyObject *missing)
+{
+    PyObject *all[4] = {PyUnicode_FromString(operation)};
+    PyObject *value;
+
+    if (!all[0])
+        return NULL;
+    for (Py_ssize_t i = 0; i < count; i++)
+        all[i + 1] = args[i];
+    value = ask(module, PYN_RPC_STATE, write_operation, all, count + 1, missing);
+    Py_DECREF(all[0]);
+    return value;
+}
+
+static PyObject *state_get(PyObject *module, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"key", "default", NULL};
+    PyObject *key, *missing = Py_None;
+
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|O:state_get", names, &key, &missing))
+        return NULL;
+    return ask_state(module, "fetch", &key, 1, missing);
+}
+
+static PyObject *state_set(PyObject *module, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"key", "value", NULL};
+    PyObject *pair[2], *done;
+
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OO:state_set", names, &pair[0], &pair[1]))
+        return NULL;
+    done = ask_state(module, "store", pair, 2, NULL);
+    Py_XDECREF(done);
+    return done ? Py_NewRef(Py_None) : NULL;
+}
+
+static PyObject *state_delete(PyObject *module, PyObject *key)
+{
+    PyObject *done = ask_state(module, "remove", &key, 1, NULL);
+
+    Py_XDECREF(done);
+    return done ? Py_NewRef(Py_None) : NULL;
+}
+
+static PyObject *state_clear(PyObject *module, PyObject *Py_UNUSED(unused))
+{
+    PyObject *done = ask_state(module, "clear", NULL, 0, NULL);
+
+    Py_XDECREF(done);
+    return done ? Py_NewRef(Py_None) : NULL;
+}
+
+static PyObject *state_keys(PyObject *module, PyObject *Py_UNUSED(unused))
+{
+    return ask_state(module, "keys", NULL, 0, NULL);
+}
+
+static PyObject *count_by(PyObject *module, PyObject *args, PyObject *keywords, bool down)
+{
+    static char *names[] = {"key", "by", NULL};
+    PyObject *pair[2] = {NULL, NULL}, *value;
+
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O|O!:state_incr", names, &pair[0], &PyLong_Type, &pair[1]))
+        return NULL;
+    if (!pair[1])
+        pair[1] = PyLong_FromLong(down ? -1 : 1);
+    else
+        pair[1] = down ? PyNumber_Negative(pair[1]) : Py_NewRef(pair[1]);
+    if (!pair[1])
+        return NULL;
+    value = ask_state(module, "incr", pair, 2, NULL);
+    Py_DECREF(pair[1]);
+    return value;
+}
+
+static PyObject *state_incr(PyObject *module, PyObject *args, PyObject *keywords)
+{
+    return count_by(module, args, keywords, false);
+}
+
+static PyObject *state_decr(PyObject *module, PyObject *args, PyObject *keywords)
+{
+    return count_by(module, args, keywords, true);
+}
+
+/* ---- messages ---- */
+
+static PyObject *module_send(PyObject *module, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"to", "term", NULL};
+    struct pyn_types *ty = PyModule_GetState(module);
+    const struct pyn_bridge *bridge = pyn_bridge_get();
+    PyObject *to, *term, *name = NULL, *value = NULL;
+    struct pyn_out target, out;
+    void *link = NULL;
+    size_t frame = 0;
+    bool sent;
+
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "OO:send", names, &to, &term))
+        return NULL;
+    pyn_out_init(&target, 4096);
+    pyn_out_init(&out, MAX_REQUEST);
+    if (PyUnicode_CheckExact(to)) { /* a name, not a binary */
+        Py_ssize_t len;
+        const char *text = PyUnicode_AsUTF8AndSize(to, &len);
+        name = text ? pyn_atom_new(ty, (struct pyn_span){(const uint8_t *)text, (size_t)len}) : NULL;
+        if (!name)
+            goto out;
+    }
+    if (pyn_encode(ty, name ? name : to, &target) != 0)
+        goto out;
+    if (!bridge || !bridge->send_begin(bridge->ctx, (struct pyn_span){target.buf.data, target.buf.len}, &out, &frame, &link)) {
+        raise_result(ty, PYN_RPC_DOWN);
+        goto out;
+    }
+    sent = pyn_encode(ty, term, &out) == 0;
+    if (!sent)
+        pyn_out_truncate(&out, 0);
+    Py_BEGIN_ALLOW_THREADS
+    sent = bridge->send_end(bridge->ctx, link, frame, &out) && sent;
+    Py_END_ALLOW_THREADS
+    if (sent)
+        value = Py_NewRef(Py_None);
+    else if (!PyErr_Occurred())
+        raise_result(ty, PYN_RPC_INTERRUPTED);
+out:
+    Py_XDECREF(name);
+    pyn_out_free(&target);
+    pyn_out_free(&out);
+    return value;
+}
+
+static PyObject *module_self(PyObject *module, PyObject *Py_UNUSED(unused))
+{
+    const struct pyn_bridge *bridge = pyn_bridge_get();
+    struct pyn_types *ty = PyModule_GetState(module);
+
+    if (!bridge)
+        return raise_result(ty, PYN_RPC_DOWN);
+    return pyn_opaque_new(ty, PYN_OPAQUE_PID, bridge->own_pid(bridge->ctx));
+}
+
+#define KEYWORDS(f) ((PyCFunction)(void (*)(void))(f))
+
+PyMethodDef pyn_module_ops[] = {
+    {"call", KEYWORDS(module_call), METH_FASTCALL,
+     "call(name, *args)\n\nCalls the Erlang function that was registered by that name (py:register_function/2,3) and returns\n"
+     "its result. The function gets one argument, the list of args. Raises CallbackError when it fails or is not\n"
+     "registered, CoordinatorDown when there is no coordinator."},
+    {"__getattr__", module_getattr, METH_O, "erlang.name(*args) is erlang.call('name', *args)."},
+    {"state_get", KEYWORDS(state_get), METH_VARARGS | METH_KEYWORDS,
+     "state_get(key, default=None)\n\nThe value that the cluster's shared state holds for the key."},
+    {"state_set", KEYWORDS(state_set), METH_VARARGS | METH_KEYWORDS, "state_set(key, value)\n\nStores the value; every worker and node sees it."},
+    {"state_delete", state_delete, METH_O, "state_delete(key)\n\nRemoves the key; one that is not there is no error."},
+    {"state_clear", state_clear, METH_NOARGS, "state_clear()\n\nRemoves every key."},
+    {"state_keys", state_keys, METH_NOARGS, "state_keys() -> list"},
+    {"state_incr", KEYWORDS(state_incr), METH_VARARGS | METH_KEYWORDS,
+     "state_incr(key, by=1) -> int\n\nAdds to a counter, atomically, and returns its new value. A missing key starts at 0;\n"
+     "TypeError when the key holds no integer."},
+    {"state_decr", KEYWORDS(state_decr), METH_VARARGS | METH_KEYWORDS, "state_decr(key, by=1) -> int"},
+    {"send", KEYWORDS(module_send), METH_VARARGS | METH_KEYWORDS,
+     "send(to, term)\n\nSends a message to a process: an erlang.Pid, a registered name on the coordinator (str or Atom), or a\n"
+     "tuple (Atom(name), Atom(node)). Does not wait for anything."},
+    {"self", module_self, METH_NOARGS, "self() -> erlang.Pid\n\nThe process that stands for this node."},
+    {NULL, NULL, 0, NULL},
+};

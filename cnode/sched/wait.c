@@ -1,0 +1,122 @@
+/* A worker that waits inside its job: for an answer of a peer, or for a job that is nested in its own. */
+#include "sched/pool_private.h"
+
+/* pool->lock held. Nothing but this worker's job is under way: it may as well do the reading. */
+static bool alone(struct pyn_pool *p)
+{
+    return atomic_load_explicit(&p->running, memory_order_relaxed) == 1 &&
+           atomic_load_explicit(&p->queued, memory_order_relaxed) == 0;
+}
+
+/* pool->lock held. Asks the leader, when it is an idle one, to give the turn to w. */
+static void claim_turn(struct pyn_pool *p, struct pyn_worker *w)
+{
+    if (!p->leader || p->leader == w || p->leader == &p->io || !pyn_pool_may_lead(w) || !alone(p))
+        return;
+    if (atomic_load(&p->claimant) == w)
+        return;
+    atomic_store(&p->claimant, w);
+    p->ops.wake(p->ops.ctx);
+}
+
+/* pool->lock held, dropped meanwhile. One turn of reading; what came in goes to the queues, as this worker is busy. */
+static void read_once(struct pyn_pool *p, struct pyn_worker *w)
+{
+    pthread_mutex_lock(&w->lock);
+    w->leading = true;
+    w->away_since = 0;
+    pthread_mutex_unlock(&w->lock);
+    pthread_mutex_unlock(&p->lock);
+    p->ops.poll(p->ops.ctx, -1);
+    pyn_pool_settle(p);
+    w->now = pyn_now();
+    pthread_mutex_lock(&p->lock);
+    pthread_mutex_lock(&w->lock);
+    w->away_since = w->now;
+    pthread_mutex_unlock(&w->lock);
+    pyn_pool_push_batch(p, w);
+}
+
+/* pool->lock held, dropped meanwhile. */
+static void run_nested(struct pyn_pool *p, struct pyn_worker *w, struct pyn_job *job)
+{
+    pthread_mutex_unlock(&p->lock);
+    w->now = pyn_now();
+    pthread_mutex_lock(&w->lock);
+    pyn_worker_begin(w, job);
+    pthread_mutex_unlock(&w->lock);
+    p->ops.attach(p->ops.ctx, w);
+    p->ops.run(p->ops.ctx, w, job);
+    p->ops.detach(p->ops.ctx, w);
+    p->ops.flush(p->ops.ctx, w);
+    pthread_mutex_lock(&p->lock);
+}
+
+/* pool->lock held. After the wait: the turn is kept only by one who is alone and so will soon wait again. */
+static void settle_turn(struct pyn_pool *p, struct pyn_worker *w)
+{
+    struct pyn_worker *self = w;
+
+    atomic_compare_exchange_strong(&p->claimant, &self, NULL);
+    if (p->leader != w)
+        return;
+    pyn_worker_set_leading(w, alone(p));
+    if (!alone(p))
+        pyn_pool_pass_turn(p);
+}
+
+void pyn_pool_wait(struct pyn_pool *p, struct pyn_worker *w, bool (*ready)(void *ctx), void *ctx)
+{
+    struct pyn_job *job;
+
+    p->ops.flush(p->ops.ctx, w); /* answers of the same batch are not to wait for this */
+    pthread_mutex_lock(&p->lock);
+    w->waiting = true;
+    if (p->leader == w)
+        pyn_pool_push_batch(p, w); /* what came together with this job is not to wait for it */
+    while (!ready(ctx)) {
+        if ((job = pyn_queue_pop(&w->inbox))) {
+            w->waiting = false;
+            run_nested(p, w, job);
+            w->waiting = true;
+        } else if (p->leader == w) {
+            read_once(p, w);
+        } else {
+            claim_turn(p, w);
+            pthread_cond_wait(&w->cond, &p->lock);
+        }
+    }
+    w->waiting = false;
+    while ((job = pyn_queue_pop(&w->inbox))) { /* too late to be nested: in the same interpreter at least */
+        job->group = w->group;
+        pyn_pool_push_locked(p, job, w);
+    }
+    settle_turn(p, w);
+    pthread_mutex_unlock(&p->lock);
+}
+
+void pyn_pool_poke(struct pyn_pool *p, struct pyn_worker *w)
+{
+    pthread_mutex_lock(&p->lock);
+    if (p->leader == w)
+        p->ops.wake(p->ops.ctx);
+    else
+        pthread_cond_signal(&w->cond);
+    pthread_mutex_unlock(&p->lock);
+}
+
+bool pyn_pool_nest(struct pyn_pool *p, struct pyn_worker *w, struct pyn_job *job)
+{
+    bool waits;
+
+    pthread_mutex_lock(&p->lock);
+    waits = w->waiting;
+    if (waits) {
+        pyn_queue_push(&w->inbox, job);
+        if (p->leader != w)
+            pthread_cond_signal(&w->cond);
+        /* A leader that waits is the caller itself: it looks at its inbox when this poll is over. */
+    }
+    pthread_mutex_unlock(&p->lock);
+    return waits;
+}

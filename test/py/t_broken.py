@@ -1,0 +1,2 @@
+"""Its import fails."""
+raise RuntimeError("this module does not load")

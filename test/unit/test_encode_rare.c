@@ -1,0 +1,264 @@
+#include <check.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "py/decode.h"
+#include "py/encode.h"
+#include "unit/cases.h"
+#include "unit/python.h"
+
+enum { MAX = 16 * 1024 * 1024 };
+
+/* Python -> Erlang for what is none of the common types. term: as in test cases' input.hex, without the version
+ * byte. */
+
+static const struct {
+    const char *value;
+    const char *term;
+} values[] = {
+    {"{1}", "6c 00000001 61 01 6a"},
+    {"set()", "6a"},
+    {"frozenset([1])", "6c 00000001 61 01 6a"},
+    {"range(3)", "6c 00000003 61 00 61 01 61 02 6a"},
+    {"range(0)", "6a"},
+    {"iter([1, 'x'])", "6c 00000002 61 01 6d 00000001 78 6a"},
+    {"(x for x in (1, 2))", "6c 00000002 61 01 61 02 6a"},
+    {"(x for x in ())", "6a"},
+    {"map(iter, [[1], []])", "6c 00000002 6c 00000001 61 01 6a 6a 6a"},
+    /* buffers of numbers */
+    {"array.array('i', [1, 2])", "6c 00000002 61 01 61 02 6a"},
+    {"array.array('B', [1])", "6c 00000001 61 01 6a"},
+    {"array.array('d')", "6a"},
+    {"memoryview(array.array('d', [1.5]))", "6c 00000001 46 3ff8000000000000 6a"},
+    {"memoryview(b'\\xff').cast('b')", "6c 00000001 62 ffffffff 6a"},
+    {"memoryview(bytes(4)).cast('B', (2, 2))", "6c 00000002 6c 00000002 6100 6100 6a 6c 00000002 6100 6100 6a 6a"},
+    {"(ctypes.c_int * 2)(1, 2)", "6c 00000002 61 01 61 02 6a"},
+    {"(ctypes.c_ubyte * 2)(1, 2)", "6c 00000002 61 01 61 02 6a"},
+    /* any other object */
+    {"datetime.date(2026, 1, 2)", "6d 0000000a 323032362d30312d3032"},
+    {"decimal.Decimal('1.10')", "6d 00000004 312e3130"},
+    {"1j", "6d 00000002 316a"},
+    {"type('O', (), {'__str__': lambda s: '\\xe9'})()", "6d 00000002 c3a9"},
+    {"dataclasses.make_dataclass('D', ['x'])(1)", "6d 00000006 4428783d3129"},
+    {"enum.Enum('C', ['RED']).RED", "6d 00000005 432e524544"},
+    {"int", "6d 0000000d 3c636c6173732027696e74273e"},
+};
+
+START_TEST(test_values)
+{
+    struct pyn_out out;
+    uint8_t *expected;
+    size_t n = cases_unhex(values[_i].term, &expected);
+
+    pyn_out_init(&out, MAX);
+    ck_assert_msg(python_encode(values[_i].value, &out) == 0, "%s: %s", values[_i].value,
+                  PyErr_Occurred() ? python_error() : "");
+    ck_assert_msg(out.buf.len == n, "%s: %zu bytes", values[_i].value, out.buf.len);
+    ck_assert_msg(memcmp(out.buf.data, expected, n) == 0, "%s", values[_i].value);
+    free(expected);
+    pyn_out_free(&out);
+}
+END_TEST
+
+static const struct {
+    const char *value;
+    const char *repr;
+} numpy_values[] = {
+    {"numpy.arange(3)", "[0, 1, 2]"},
+    {"numpy.array([[1.5, 2], [3, 4]])", "[[1.5, 2.0], [3.0, 4.0]]"},
+    {"numpy.zeros((2, 0))", "[[], []]"},
+    {"numpy.array(5)", "5"},
+    {"numpy.array([1, 2], dtype='u1')", "[1, 2]"},
+    {"numpy.array([1, 2], dtype='>i4')[::-1]", "[2, 1]"},
+    {"numpy.array([1], dtype='f2')", "[1.0]"},
+    {"numpy.array([True, False])", "[True, False]"},
+    {"numpy.array(['a', b'b'])", "['a', 'b']"},
+    {"numpy.array([1j])", "['1j']"},
+    {"numpy.array(['2026-01-02'], dtype='M8[D]')", "['2026-01-02']"},
+    {"numpy.array([[1], 'x'], dtype=object)", "[[1], 'x']"},
+    {"numpy.array([1.5], dtype='g')", "[1.5]"},
+    {"numpy.int64(-7)", "-7"},
+    {"numpy.uint64(2**64 - 1)", "18446744073709551615"},
+    {"numpy.float32(1.5)", "1.5"},
+    {"numpy.float64(1.5)", "1.5"},
+    {"numpy.longdouble(1.5)", "1.5"},
+    {"numpy.float64('nan')", "'nan'"},
+    {"numpy.bool_(True)", "True"},
+    {"numpy.str_('x')", "'x'"},
+    {"numpy.bytes_(b'\\xff')", "b'\\xff'"},
+    {"numpy.datetime64('2026-01-02')", "'2026-01-02'"},
+    {"{numpy.int64(1): numpy.float32(0.5)}", "{1: 0.5}"},
+};
+
+START_TEST(test_numpy)
+{
+    struct pyn_out out;
+    PyObject *back;
+
+    pyn_out_init(&out, MAX);
+    ck_assert_msg(python_encode(numpy_values[_i].value, &out) == 0, "%s: %s", numpy_values[_i].value,
+                  PyErr_Occurred() ? python_error() : "");
+    back = pyn_decode_span(python_types(), (struct pyn_span){out.buf.data, out.buf.len});
+    ck_assert_ptr_nonnull(back);
+    ck_assert_msg(strcmp(python_repr(back), numpy_values[_i].repr) == 0, "%s: %s", numpy_values[_i].value,
+                  python_repr(back));
+    Py_DECREF(back);
+    pyn_out_free(&out);
+}
+END_TEST
+
+/* --- what changes meanwhile ------------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *value;
+    const char *repr; /* of what arrives */
+} changing[] = {
+    {"(lambda l: l.extend([1, Then(l.clear), 2, 3]) or l)([])", "[1, 'done']"},
+    {"(lambda l: l.extend([Then(l.clear), [2]]) or l)([])", "['done']"},
+    {"(lambda l: l.extend([Then(lambda: l.append(9)), [2]]) or l)([])", "['done', [2]]"},
+    {"(lambda l: l.extend([Then(lambda: l.__setitem__(1, 5)), 2]) or l)([])", "['done', 5]"},
+    {"(lambda d: d.update(a=Then(d.clear), b=[1]) or d)({})", "{'a': 'done', 'b': [1]}"},
+    {"(lambda d: d.update(a=Then(lambda: d.update({str(i): i for i in range(99)})), b=1) or d)({})",
+     "{'a': 'done', 'b': 1}"},
+    {"(lambda d: d.update({Then(d.clear): 1, 'b': 2}) or d)({})", "{'done': 1, 'b': 2}"},
+};
+
+START_TEST(test_changing)
+{
+    struct pyn_out out;
+    PyObject *back;
+
+    pyn_out_init(&out, MAX);
+    ck_assert_int_eq(python_encode(changing[_i].value, &out), 0);
+    back = pyn_decode_span(python_types(), (struct pyn_span){out.buf.data, out.buf.len});
+    ck_assert_msg(back, "%s: %s", changing[_i].value, back ? "" : python_error());
+    ck_assert_str_eq(python_repr(back), changing[_i].repr);
+    Py_DECREF(back);
+    pyn_out_free(&out);
+}
+END_TEST
+
+/* Keys that collide do not cost quadratic time: 200 000 of them, of two kinds. */
+START_TEST(test_many_mixed_keys)
+{
+    struct pyn_out out;
+
+    pyn_out_init(&out, MAX);
+    ck_assert_int_eq(
+        python_encode("{**{'k%d' % i: i for i in range(100000)}, **{b'b%d' % i: i for i in range(100000)}}", &out), 0);
+    pyn_out_free(&out);
+}
+END_TEST
+
+/* Several threads write to what several convert: what arrives is some state of it, and always a whole term. */
+enum { THREADS = 4, ROUNDS = 300 };
+
+static void *convert_shared(void *arg)
+{
+    PyGILState_STATE state = PyGILState_Ensure();
+    PyObject *shared = arg, *change = PyList_GetItem(shared, 0), *back = shared;
+    bool ok = true;
+
+    for (int i = 0; i < ROUNDS && ok; i++) {
+        PyObject *changed = PyObject_CallNoArgs(change);
+        struct pyn_out out;
+
+        pyn_out_init(&out, MAX);
+        ok = changed && pyn_encode(python_types(), shared, &out) == 0;
+        back = ok ? pyn_decode_span(python_types(), (struct pyn_span){out.buf.data, out.buf.len}) : NULL;
+        ok = back != NULL;
+        Py_XDECREF(back);
+        Py_XDECREF(changed);
+        pyn_out_free(&out);
+    }
+    if (!ok)
+        PyErr_Print();
+    PyGILState_Release(state);
+    return ok ? arg : NULL;
+}
+
+START_TEST(test_threads)
+{
+    PyObject *shared = python_eval("[change, some_list, some_dict, nested_dict, some_bytes]");
+    PyThreadState *state = PyEval_SaveThread();
+    pthread_t threads[THREADS];
+    void *result[THREADS];
+
+    for (int i = 0; i < THREADS; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, convert_shared, shared), 0);
+    for (int i = 0; i < THREADS; i++)
+        pthread_join(threads[i], &result[i]);
+    PyEval_RestoreThread(state);
+    for (int i = 0; i < THREADS; i++)
+        ck_assert_ptr_eq(result[i], shared);
+    Py_DECREF(shared);
+}
+END_TEST
+
+static void prepare(void)
+{
+    python_exec("import array, ctypes, dataclasses, datetime, decimal, enum, random\n"
+                "some_list, some_dict, nested_dict, some_bytes = [], {}, {}, bytearray()\n"
+                "def change():\n"
+                "    n = random.randrange(100)\n"
+                "    some_list[:] = [[n], str(n), Then(some_list.clear), {n}] * (n // 10)\n"
+                "    some_dict[n] = some_dict[str(n)] = some_dict[erlang.Atom(str(n))] = n\n"
+                "    nested_dict[str(n)] = nested_dict[b'b%d' % n] = [n, {str(n): n}]\n"
+                "    for d in some_dict, nested_dict:\n"
+                "        if n > 90: d.clear()\n"
+                "    some_bytes[:] = bytes(n * 10)\n"
+                "class Then:\n"
+                "    def __init__(self, what): self.what = what\n"
+                "    def __str__(self):\n"
+                "        self.what()\n"
+                "        return 'done'\n");
+}
+
+static bool have_numpy(void)
+{
+    PyObject *o = PyImport_ImportModule("numpy");
+
+    if (!o) {
+        PyErr_Clear();
+        return false;
+    }
+    Py_DECREF(o);
+    python_exec("import numpy");
+    return true;
+}
+
+#define COUNT(table) ((int)(sizeof(table) / sizeof(*(table))))
+
+static Suite *rare_suite(void)
+{
+    Suite *s = suite_create("encode_rare");
+    TCase *core = tcase_create("Core"), *limits = tcase_create("Limits");
+
+    tcase_add_loop_test(core, test_values, 0, COUNT(values));
+    if (have_numpy())
+        tcase_add_loop_test(core, test_numpy, 0, COUNT(numpy_values));
+    tcase_add_loop_test(limits, test_changing, 0, COUNT(changing));
+    tcase_add_test(limits, test_many_mixed_keys);
+    tcase_add_test(limits, test_threads);
+    tcase_set_timeout(limits, 60);
+    suite_add_tcase(s, core);
+    suite_add_tcase(s, limits);
+    return s;
+}
+
+int main(void)
+{
+    SRunner *r;
+    int failed;
+
+    python_start();
+    prepare();
+    r = srunner_create(rare_suite());
+    srunner_set_fork_status(r, CK_NOFORK); /* one Python for the whole program */
+    srunner_run_all(r, CK_NORMAL);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    python_stop();
+    return failed == 0 ? 0 : 1;
+}

@@ -1,0 +1,79 @@
+#include <check.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "dist/resolve.h"
+#include "dist/thread.h"
+
+static struct pyn_wait wait_ms(uint64_t ms)
+{
+    return (struct pyn_wait){.deadline = pyn_deadline_in(pyn_now(), ms), .stop_fd = -1, .cancel_fd = -1};
+}
+
+START_TEST(an_unknown_host_is_an_error)
+{
+    struct pyn_address found[PYN_RESOLVE_MAX];
+    struct pyn_wait w = wait_ms(20000);
+    char reason[256] = "";
+
+    ck_assert_uint_eq(pyn_resolve("no-such-host.invalid", &w, found, reason, sizeof(reason)), 0);
+    ck_assert_ptr_nonnull(strstr(reason, "no-such-host.invalid"));
+}
+END_TEST
+
+START_TEST(numbers_need_no_resolver)
+{
+    struct pyn_address found[PYN_RESOLVE_MAX];
+    struct pyn_wait over = wait_ms(0);
+    char reason[256] = "";
+
+    ck_assert_uint_eq(pyn_resolve("127.0.0.1", &over, found, reason, sizeof(reason)), 1);
+    ck_assert_uint_eq(pyn_resolve("::1", &over, found, reason, sizeof(reason)), 1);
+}
+END_TEST
+
+START_TEST(localhost_is_known)
+{
+    struct pyn_address found[PYN_RESOLVE_MAX];
+    struct pyn_wait w = wait_ms(20000);
+    char reason[256] = "";
+
+    ck_assert_msg(pyn_resolve("localhost", &w, found, reason, sizeof(reason)) >= 1, "%s", reason);
+}
+END_TEST
+
+START_TEST(a_stop_is_not_held_up)
+{
+    struct pyn_address found[PYN_RESOLVE_MAX];
+    struct pyn_wait w = wait_ms(60000);
+    char reason[256] = "";
+    int stop = pyn_wake_new();
+
+    w.stop_fd = stop;
+    pyn_wake_raise(stop);
+    ck_assert_uint_eq(pyn_resolve("localhost", &w, found, reason, sizeof(reason)), 0);
+    ck_assert_str_ne(reason, "");
+    close(stop);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("resolve");
+    TCase *core = tcase_create("Core");
+    TCase *limits = tcase_create("Limits");
+    SRunner *r = srunner_create(s);
+    int failed;
+
+    tcase_set_timeout(core, 30);
+    tcase_add_test(core, an_unknown_host_is_an_error);
+    tcase_add_test(core, numbers_need_no_resolver);
+    tcase_add_test(core, localhost_is_known);
+    tcase_add_test(limits, a_stop_is_not_held_up);
+    suite_add_tcase(s, core);
+    suite_add_tcase(s, limits);
+    srunner_run_all(r, CK_NORMAL);
+    failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
