@@ -158,10 +158,8 @@ run-fuzz: $(FUZZ_BIN)
 
 # --- Care ------------------------------------------------------------------------------------------------------------
 lint: $(B)/libpynode.a ## layers, banned functions, sizes, exported symbols, formatting
-	@scripts/lint-layers
-	@scripts/lint-banned
-	@scripts/lint-exports $<
-	@scripts/format --check
+	@bad=0; for check in lint-layers lint-banned 'lint-exports $<' 'format --check'; do \
+	 scripts/$$check || bad=1; done; exit $$bad
 tidy: $(FLAGS) ## clang-tidy over cnode (slow)
 	@clang-tidy --quiet --warnings-as-errors='*' $(SRC) cnode/main.c -- \
 	 $(filter-out -Werror,$(PYN_CFLAGS)) $(PY_CFLAGS) $(EI_CFLAGS)

@@ -29,7 +29,7 @@ struct pyn_node_config {
     bool start_epmd;                /* start `epmd -daemon` when none answers */
     const char *coordinator;        /* node name or NULL */
     unsigned handshake_ms;          /* time limit for one handshake */
-    unsigned max_handshakes;        /* at once; further connections wait in the listen backlog */
+    unsigned max_handshakes;        /* at once; others wait, and then one that takes over 1 s must go */
     unsigned max_links;             /* further connections are refused with a log line */
     enum pyn_node_failure *failure; /* set when pyn_node_start returns NULL; may be NULL */
 };

@@ -11,10 +11,11 @@
 
 #include "dist/thread.h"
 
-/* Shared by the asking and the looking thread; whoever is last frees it. The fields but refs are written by the looking
- * thread before it raises done_fd, and read by the other one after that. */
+/* Shared by the asking and the looking thread; whoever is last frees it. The answer is written by the looking thread
+ * before it sets `done`, and read by the other one after it saw that. */
 struct question {
     atomic_uint refs;
+    atomic_bool done;
     int done_fd;
     int error; /* EAI_*, 0 */
     unsigned count;
@@ -56,6 +57,7 @@ static void *look(void *arg)
         collect(q, list, AF_INET6);
         freeaddrinfo(list);
     }
+    atomic_store(&q->done, true);
     pyn_wake_raise(q->done_fd);
     drop(q);
     return NULL;
@@ -105,7 +107,7 @@ unsigned pyn_resolve(const char *host, const struct pyn_wait *w, struct pyn_addr
     rc = pyn_net_poll(q->done_fd, POLLIN, w);
     if (rc != 0) {
         snprintf(reason, reason_size, "looking up host %s: %s", host, strerror(rc));
-    } else if (q->count == 0) {
+    } else if (!atomic_load(&q->done) || q->count == 0) {
         snprintf(reason, reason_size, "host %s is not known: %s", host,
                  q->error ? gai_strerror(q->error) : "no address");
     } else {

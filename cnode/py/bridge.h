@@ -9,7 +9,8 @@
 #include "base/block.h"
 #include "base/out.h"
 
-struct pyn_rpc; /* one request under way; owned by its maker from open to close */
+struct pyn_notify; /* one event loop's collection of answers; owned by its maker */
+struct pyn_rpc;    /* one request under way; owned by its maker from open to close */
 
 enum pyn_rpc_target {
     PYN_RPC_CALL,  /* a registered function: the term is {Name, Args} */
@@ -26,9 +27,9 @@ enum pyn_rpc_result {
 
 struct pyn_bridge {
     void *ctx;
-    /* NULL with *result set: DOWN, INTERRUPTED or TOO_DEEP. Otherwise `out` (empty before) has the message's beginning. notify_fd: -1, or
-     * an eventfd that is written to when the answer is there. Attached. */
-    struct pyn_rpc *(*open)(void *ctx, enum pyn_rpc_target target, int notify_fd, struct pyn_out *out,
+    /* NULL with *result set: DOWN, INTERRUPTED or TOO_DEEP. Otherwise `out` (empty before) has the message's beginning.
+     * notify: NULL, or the loop that is told when the request is settled. Attached. */
+    struct pyn_rpc *(*open)(void *ctx, enum pyn_rpc_target target, struct pyn_notify *notify, struct pyn_out *out,
                             enum pyn_rpc_result *result);
     /* Sends the message (empties out). */
     void (*post)(void *ctx, struct pyn_rpc *rpc, struct pyn_out *out);
@@ -46,6 +47,23 @@ struct pyn_bridge {
     bool (*send_end)(void *ctx, void *link, size_t frame, struct pyn_out *out);
     /* The node's own pid, a term. */
     struct pyn_span (*own_pid)(void *ctx);
+
+    /* Event loops. One notifier for each loop, used by the loop's thread only. */
+    struct pyn_notify *(*loop_open)(void *ctx);
+    int (*loop_fd)(void *ctx, struct pyn_notify *n); /* an eventfd: readable when something is settled */
+    /* The next settled request, to be given to take and close; NULL: none. */
+    struct pyn_rpc *(*loop_next)(void *ctx, struct pyn_notify *n, void **cookie);
+    /* The loop is going to wait: calls that are nested in its worker's call may be brought by its eventfd from now on ... */
+    void (*loop_enter)(void *ctx, struct pyn_notify *n);
+    /* ... and are run by this. Detached. */
+    void (*loop_serve)(void *ctx, struct pyn_notify *n);
+    /* Takes a request that is not settled yet off the loop, to be closed; by its id, or (abandon) any, settled or not. NULL:
+     * none. */
+    struct pyn_rpc *(*loop_cancel)(void *ctx, struct pyn_notify *n, uint64_t id, void **cookie);
+    struct pyn_rpc *(*loop_abandon)(void *ctx, struct pyn_notify *n, void **cookie);
+    void (*loop_close)(void *ctx, struct pyn_notify *n); /* every request closed before */
+    void (*set_cookie)(void *ctx, struct pyn_rpc *rpc, void *cookie);
+    uint64_t (*id)(void *ctx, const struct pyn_rpc *rpc);
 };
 
 /* Set before the first call, by svc; lives as long as Python. */

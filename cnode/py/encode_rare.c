@@ -66,7 +66,8 @@ static int put_text_of(struct pyn_enc *e, PyObject *o)
     return rc;
 }
 
-/* A bytearray changes under its readers, so it is copied, under its lock where it has one. */
+/* A bytearray changes under its readers, so it is copied, under its lock where there is no GIL. (A free-threaded 3.13
+ * does not take that lock itself: there, changing one while another thread reads it is unsafe in Python, too.) */
 static int put_bytearray(struct pyn_enc *e, PyObject *o)
 {
     uint8_t *to;

@@ -13,14 +13,13 @@
 #define PYN_PYTHON NULL
 #endif
 
-/* bootstrap.py, as it stands in the source folder. */
-__asm__(".section .rodata\n"
-        ".global pyn_bootstrap_source\n"
-        "pyn_bootstrap_source:\n"
-        ".incbin \"py/bootstrap.py\"\n"
-        ".byte 0\n"
-        ".previous\n");
-extern const char pyn_bootstrap_source[];
+/* Python sources, as they stand in the source folder. */
+#define SOURCE(name, file)                                                                                             \
+    __asm__(".section .rodata\n.global " #name "\n" #name ":\n.incbin \"" file "\"\n.byte 0\n.previous\n");                   \
+    extern const char name[]
+
+SOURCE(pyn_bootstrap_source, "py/bootstrap.py");
+SOURCE(pyn_aio_source, "py/aio.py");
 
 /* Python itself is one per process, and so is this. Written by pyn_host_start before any other thread runs. */
 static struct {
@@ -184,6 +183,17 @@ static PyStatus initialize(void)
     return status;
 }
 
+/* The types of _datetime are static: all interpreters share them, and what hangs on them is allocated by the first one that
+ * imports it and freed by the last one that ends. Unless that is one and the same, the heap is corrupt (3.13.5). So the
+ * main interpreter is the first. */
+static void own_shared_types(void)
+{
+    PyObject *module = PyImport_ImportModule("_datetime");
+
+    Py_XDECREF(module);
+    PyErr_Clear(); /* a Python without it has no such types either */
+}
+
 bool pyn_host_start(const struct pyn_host_config *config, char *error, size_t size)
 {
     const char *reason;
@@ -213,6 +223,8 @@ bool pyn_host_start(const struct pyn_host_config *config, char *error, size_t si
                  status.err_msg ? status.err_msg : "exit");
         return false;
     }
+    if (host.mode == PYN_MODE_SUBINTERP)
+        own_shared_types();
     if (pyn_host_prepare(0) != 0) {
         char line[1024];
         pyn_error_line(line, sizeof(line));
@@ -297,6 +309,30 @@ int pyn_host_prepare(unsigned number)
     if (bad || run_bootstrap(number) != 0)
         return -1;
     return run_preload();
+}
+
+PyObject *pyn_host_aio_function(PyObject *erlang)
+{
+    PyObject *dict = PyInterpreterState_GetDict(PyInterpreterState_Get()); /* borrowed */
+    PyObject *function = dict ? PyDict_GetItemString(dict, "pynode.async_call") : NULL;
+    PyObject *globals, *code, *result = NULL;
+
+    if (function)
+        return function;
+    globals = PyDict_New();
+    code = Py_CompileString(pyn_aio_source, "<pynode asyncio>", Py_file_input);
+    if (globals && code && dict && PyDict_SetItemString(globals, "erlang", erlang) == 0 &&
+        PyDict_SetItemString(globals, "__builtins__", PyEval_GetBuiltins()) == 0)
+        result = PyEval_EvalCode(code, globals, globals);
+    if (result) {
+        function = PyDict_GetItemString(globals, "async_call");
+        if (function && PyDict_SetItemString(dict, "pynode.async_call", function) != 0)
+            function = NULL;
+    }
+    Py_XDECREF(result);
+    Py_XDECREF(code);
+    Py_XDECREF(globals);
+    return function;
 }
 
 unsigned pyn_host_interp_number(PyInterpreterState *interp)

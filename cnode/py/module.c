@@ -48,7 +48,7 @@ static PyMethodDef methods[] = {
 
 static int module_exec(PyObject *module)
 {
-    if (PyModule_AddFunctions(module, pyn_module_ops) != 0)
+    if (PyModule_AddFunctions(module, pyn_module_ops) != 0 || PyModule_AddFunctions(module, pyn_module_aio) != 0)
         return -1;
     return pyn_types_init(PyModule_GetState(module), module);
 }

@@ -5,12 +5,9 @@
 #include "py/decode.h"
 #include "py/encode.h"
 
-/* A message to the coordinator is bounded as an answer is: by the peer's patience, and by this. */
-#define MAX_REQUEST ((size_t)1 << 30)
-
 /* ---- results ---- */
 
-static PyObject *raise_result(struct pyn_types *ty, enum pyn_rpc_result result)
+PyObject *pyn_rpc_raise(struct pyn_types *ty, enum pyn_rpc_result result)
 {
     if (result == PYN_RPC_INTERRUPTED)
         PyErr_SetString(PyExc_KeyboardInterrupt, "the call that made this one has ended");
@@ -45,9 +42,7 @@ static PyObject *raise_error(struct pyn_types *ty, PyObject *reason)
     return NULL;
 }
 
-/* {ok, Value} | {error, Reason} to a new reference, or an exception. `missing` (borrowed, may be NULL) stands for
- * {error, not_found}. */
-static PyObject *unpack(struct pyn_types *ty, struct pyn_span reply, PyObject *missing)
+PyObject *pyn_rpc_unpack(struct pyn_types *ty, struct pyn_span reply, PyObject *missing)
 {
     PyObject *term = pyn_decode_span(ty, reply);
     PyObject *value = NULL;
@@ -83,11 +78,11 @@ static PyObject *ask(PyObject *module, enum pyn_rpc_target target, write_fn writ
     struct pyn_rpc *rpc;
     struct pyn_out out;
 
-    pyn_out_init(&out, MAX_REQUEST);
-    rpc = bridge ? bridge->open(bridge->ctx, target, -1, &out, &result) : NULL;
+    pyn_out_init(&out, PYN_RPC_MAX_REQUEST);
+    rpc = bridge ? bridge->open(bridge->ctx, target, NULL, &out, &result) : NULL;
     if (!rpc) {
         pyn_out_free(&out);
-        return raise_result(ty, result);
+        return pyn_rpc_raise(ty, result);
     }
     if (write(ty, args, count, &out) != 0)
         goto out;
@@ -99,7 +94,7 @@ static PyObject *ask(PyObject *module, enum pyn_rpc_target target, write_fn writ
     bridge->post(bridge->ctx, rpc, &out);
     result = bridge->wait(bridge->ctx, rpc, &reply);
     Py_END_ALLOW_THREADS
-    value = result == PYN_RPC_ANSWER ? unpack(ty, reply, missing) : raise_result(ty, result);
+    value = result == PYN_RPC_ANSWER ? pyn_rpc_unpack(ty, reply, missing) : pyn_rpc_raise(ty, result);
 out:
     bridge->close(bridge->ctx, rpc);
     pyn_out_free(&out);
@@ -119,8 +114,7 @@ static int write_list(struct pyn_types *ty, PyObject *const *items, Py_ssize_t c
     return 0;
 }
 
-/* {Name, [Arg]} */
-static int write_call(struct pyn_types *ty, PyObject *const *args, Py_ssize_t count, struct pyn_out *out)
+int pyn_rpc_write_call(struct pyn_types *ty, PyObject *const *args, Py_ssize_t count, struct pyn_out *out)
 {
     pyn_write_tuple(&out->buf, 2);
     if (pyn_encode(ty, args[0], out) != 0)
@@ -134,7 +128,7 @@ static PyObject *module_call(PyObject *module, PyObject *const *args, Py_ssize_t
         PyErr_SetString(PyExc_TypeError, "call() takes the name of a registered function (str) and its arguments");
         return NULL;
     }
-    return ask(module, PYN_RPC_CALL, write_call, args, count, NULL);
+    return ask(module, PYN_RPC_CALL, pyn_rpc_write_call, args, count, NULL);
 }
 
 /* A function found by attribute: self is the tuple (module, name). */
@@ -150,7 +144,7 @@ static PyObject *named_call(PyObject *self, PyObject *args)
     all[0] = name;
     for (Py_ssize_t i = 0; i < count; i++)
         all[i + 1] = PyTuple_GET_ITEM(args, i);
-    value = ask(PyTuple_GET_ITEM(self, 0), PYN_RPC_CALL, write_call, all, count + 1, NULL);
+    value = ask(PyTuple_GET_ITEM(self, 0), PYN_RPC_CALL, pyn_rpc_write_call, all, count + 1, NULL);
     if (all != few)
         PyMem_Free(all);
     return value;
@@ -293,7 +287,7 @@ static PyObject *module_send(PyObject *module, PyObject *args, PyObject *keyword
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "OO:send", names, &to, &term))
         return NULL;
     pyn_out_init(&target, 4096);
-    pyn_out_init(&out, MAX_REQUEST);
+    pyn_out_init(&out, PYN_RPC_MAX_REQUEST);
     if (PyUnicode_CheckExact(to)) { /* a name, not a binary */
         Py_ssize_t len;
         const char *text = PyUnicode_AsUTF8AndSize(to, &len);
@@ -304,7 +298,7 @@ static PyObject *module_send(PyObject *module, PyObject *args, PyObject *keyword
     if (pyn_encode(ty, name ? name : to, &target) != 0)
         goto out;
     if (!bridge || !bridge->send_begin(bridge->ctx, (struct pyn_span){target.buf.data, target.buf.len}, &out, &frame, &link)) {
-        raise_result(ty, PYN_RPC_DOWN);
+        pyn_rpc_raise(ty, PYN_RPC_DOWN);
         goto out;
     }
     sent = pyn_encode(ty, term, &out) == 0;
@@ -316,7 +310,7 @@ static PyObject *module_send(PyObject *module, PyObject *args, PyObject *keyword
     if (sent)
         value = Py_NewRef(Py_None);
     else if (!PyErr_Occurred())
-        raise_result(ty, PYN_RPC_INTERRUPTED);
+        pyn_rpc_raise(ty, PYN_RPC_INTERRUPTED);
 out:
     Py_XDECREF(name);
     pyn_out_free(&target);
@@ -330,7 +324,7 @@ static PyObject *module_self(PyObject *module, PyObject *Py_UNUSED(unused))
     struct pyn_types *ty = PyModule_GetState(module);
 
     if (!bridge)
-        return raise_result(ty, PYN_RPC_DOWN);
+        return pyn_rpc_raise(ty, PYN_RPC_DOWN);
     return pyn_opaque_new(ty, PYN_OPAQUE_PID, bridge->own_pid(bridge->ctx));
 }
 

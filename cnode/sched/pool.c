@@ -41,6 +41,18 @@ struct pyn_worker *pyn_pool_pop_idle(struct pyn_pool *p, const struct pyn_job *j
     return NULL;
 }
 
+void pyn_pool_unidle(struct pyn_pool *p, struct pyn_worker *w)
+{
+    struct pyn_worker **at = &p->idle;
+
+    while (*at != w)
+        at = &(*at)->next_idle;
+    *at = w->next_idle;
+    w->next_idle = NULL;
+    w->idle = false;
+    atomic_fetch_sub_explicit(&p->idle_count, 1, memory_order_relaxed);
+}
+
 void pyn_pool_push_locked(struct pyn_pool *p, struct pyn_job *job, const struct pyn_worker *pusher)
 {
     struct pyn_worker *w;
@@ -161,6 +173,8 @@ uint64_t pyn_worker_done(struct pyn_worker *w)
     w->away_since = last ? 0 : now;
     pthread_mutex_unlock(&w->lock);
     w->now = now;
+    if (w->in_loop && last) /* written by this thread only */
+        pyn_pool_leave_loop(w->pool, w);
     if (last)
         atomic_fetch_sub_explicit(&w->pool->running, 1, memory_order_relaxed);
     return took;
@@ -351,7 +365,8 @@ bool pyn_pool_replace(struct pyn_pool *p, struct pyn_worker *w)
     struct pyn_worker *other = NULL;
 
     pthread_mutex_lock(&p->lock);
-    if (w->stuck) {
+    /* Its job may have ended since the watchdog looked; then it is idle or has a turn, and is needed as it is. */
+    if (w->stuck || w->idle || p->leader == w) {
         pthread_mutex_unlock(&p->lock);
         return true;
     }
@@ -365,7 +380,11 @@ bool pyn_pool_replace(struct pyn_pool *p, struct pyn_worker *w)
     }
     if (other) {
         other->spare = false;
-        pthread_cond_signal(&other->cond);
+        if (other->idle) { /* what waits in the lane is its work from now on */
+            pyn_pool_unidle(p, other);
+            p->waking[other->lane]++;
+            pthread_cond_signal(&other->cond);
+        }
     } else if (p->worker_count < max_workers(&p->config)) {
         other = spawn_worker(p, w->lane);
     }

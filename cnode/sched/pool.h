@@ -41,6 +41,8 @@ struct pyn_worker {
     struct pyn_worker *next_idle;
     struct pyn_queue inbox; /* nested jobs for this very worker, which waits inside a job */
     bool waiting;           /* inside pyn_pool_wait */
+    bool in_loop;           /* its job has an event loop, */
+    int loop_fd;            /* which is told by this */
 
     pthread_mutex_t lock;
     /* guarded by lock */
@@ -113,6 +115,10 @@ uint64_t pyn_worker_done(struct pyn_worker *w);
 void pyn_pool_wait(struct pyn_pool *p, struct pyn_worker *w, bool (*ready)(void *ctx), void *ctx);
 /* Has a worker that may be in pyn_pool_wait look at its ready again. Any thread; no lock of the pool held. */
 void pyn_pool_poke(struct pyn_pool *p, struct pyn_worker *w);
+/* The worker's job waits in an event loop of its own: nested jobs are told to it by the eventfd, until the job ends. */
+void pyn_pool_enter_loop(struct pyn_pool *p, struct pyn_worker *w, int eventfd);
+/* The event loop was told: runs what is in the inbox. Detached, on the worker's thread. */
+void pyn_pool_serve_inbox(struct pyn_pool *p, struct pyn_worker *w);
 /* Gives a job to a worker that waits inside another one, which runs it nested. false: it does not wait (any more). */
 bool pyn_pool_nest(struct pyn_pool *p, struct pyn_worker *w, struct pyn_job *job);
 /* For the watchdog, about every millisecond while pyn_pool_active: deposes a leader whose job takes long. */

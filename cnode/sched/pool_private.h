@@ -46,6 +46,7 @@ struct pyn_pool {
 /* All with pool->lock held. */
 void pyn_pool_push_locked(struct pyn_pool *p, struct pyn_job *job, const struct pyn_worker *pusher);
 struct pyn_worker *pyn_pool_pop_idle(struct pyn_pool *p, const struct pyn_job *job);
+void pyn_pool_unidle(struct pyn_pool *p, struct pyn_worker *w); /* takes w, which is idle, off the list */
 struct pyn_job *pyn_pool_next_locked(struct pyn_pool *p, struct pyn_worker *w);
 void pyn_pool_pass_turn(struct pyn_pool *p);
 bool pyn_pool_may_lead(const struct pyn_worker *w);
@@ -57,6 +58,9 @@ void pyn_pool_push_batch(struct pyn_pool *p, struct pyn_worker *w);
 void pyn_worker_set_leading(struct pyn_worker *w, bool leading);
 /* w->lock held: the job runs from now on (w->now). */
 void pyn_worker_begin(struct pyn_worker *w, struct pyn_job *job);
+
+/* w's outermost job has ended, and its event loop with it. Takes pool->lock. */
+void pyn_pool_leave_loop(struct pyn_pool *p, struct pyn_worker *w);
 
 /* Thread mains. */
 void *pyn_worker_main(void *worker);

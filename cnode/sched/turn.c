@@ -203,16 +203,19 @@ static void be_idle(struct pyn_worker *w)
     atomic_fetch_add_explicit(&p->idle_count, 1, memory_order_relaxed);
     while (w->idle && !p->stopping)
         pthread_cond_wait(&w->cond, &p->lock);
-    if (w->idle) { /* woken by the stop: take ourselves off the list */
-        for (struct pyn_worker **at = &p->idle; *at; at = &(*at)->next_idle) {
-            if (*at == w) {
-                *at = w->next_idle;
-                break;
-            }
-        }
-        w->idle = false;
-        atomic_fetch_sub_explicit(&p->idle_count, 1, memory_order_relaxed);
-    }
+    if (w->idle) /* woken by the stop */
+        pyn_pool_unidle(p, w);
+}
+
+/* pool->lock held. A worker that was given up has returned: before it looks for work, as from now on it takes none of
+ * the lane's. */
+static void come_back(struct pyn_worker *w)
+{
+    if (!w->stuck)
+        return;
+    w->stuck = false;
+    w->spare = true;
+    w->pool->stuck--;
 }
 
 /* pool->lock held; dropped while the worker works. */
@@ -223,6 +226,7 @@ static void serve(struct pyn_worker *w)
     for (;;) {
         struct pyn_job *job;
 
+        come_back(w);
         if (p->leader == w && p->stopping) {
             p->leader = NULL; /* the wake-up of the stop was for the one who had the turn before */
         } else if (p->leader == w) {
@@ -245,11 +249,6 @@ static void serve(struct pyn_worker *w)
             be_idle(w);
             if (p->waking[w->lane] > 0 && p->leader != w)
                 p->waking[w->lane]--;
-        }
-        if (w->stuck) { /* it was given up, and is back */
-            w->stuck = false;
-            w->spare = true;
-            p->stuck--;
         }
     }
 }

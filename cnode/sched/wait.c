@@ -1,4 +1,6 @@
 /* A worker that waits inside its job: for an answer of a peer, or for a job that is nested in its own. */
+#include <unistd.h>
+
 #include "sched/pool_private.h"
 
 /* pool->lock held. Nothing but this worker's job is under way: it may as well do the reading. */
@@ -65,6 +67,43 @@ static void settle_turn(struct pyn_pool *p, struct pyn_worker *w)
         pyn_pool_pass_turn(p);
 }
 
+/* pool->lock held. What came too late to be nested runs in the same interpreter at least. */
+static void empty_inbox(struct pyn_pool *p, struct pyn_worker *w)
+{
+    struct pyn_job *job;
+
+    while ((job = pyn_queue_pop(&w->inbox))) {
+        job->group = w->group;
+        pyn_pool_push_locked(p, job, w);
+    }
+}
+
+void pyn_pool_enter_loop(struct pyn_pool *p, struct pyn_worker *w, int eventfd)
+{
+    pthread_mutex_lock(&p->lock);
+    w->in_loop = true;
+    w->loop_fd = eventfd;
+    pthread_mutex_unlock(&p->lock);
+}
+
+void pyn_pool_leave_loop(struct pyn_pool *p, struct pyn_worker *w)
+{
+    pthread_mutex_lock(&p->lock);
+    w->in_loop = false;
+    empty_inbox(p, w);
+    pthread_mutex_unlock(&p->lock);
+}
+
+void pyn_pool_serve_inbox(struct pyn_pool *p, struct pyn_worker *w)
+{
+    struct pyn_job *job;
+
+    pthread_mutex_lock(&p->lock);
+    while ((job = pyn_queue_pop(&w->inbox)))
+        run_nested(p, w, job);
+    pthread_mutex_unlock(&p->lock);
+}
+
 void pyn_pool_wait(struct pyn_pool *p, struct pyn_worker *w, bool (*ready)(void *ctx), void *ctx)
 {
     struct pyn_job *job;
@@ -87,10 +126,8 @@ void pyn_pool_wait(struct pyn_pool *p, struct pyn_worker *w, bool (*ready)(void 
         }
     }
     w->waiting = false;
-    while ((job = pyn_queue_pop(&w->inbox))) { /* too late to be nested: in the same interpreter at least */
-        job->group = w->group;
-        pyn_pool_push_locked(p, job, w);
-    }
+    if (!w->in_loop)
+        empty_inbox(p, w);
     settle_turn(p, w);
     pthread_mutex_unlock(&p->lock);
 }
@@ -107,14 +144,18 @@ void pyn_pool_poke(struct pyn_pool *p, struct pyn_worker *w)
 
 bool pyn_pool_nest(struct pyn_pool *p, struct pyn_worker *w, struct pyn_job *job)
 {
+    uint64_t one = 1;
     bool waits;
 
     pthread_mutex_lock(&p->lock);
-    waits = w->waiting;
+    waits = w->waiting || w->in_loop;
     if (waits) {
         pyn_queue_push(&w->inbox, job);
-        if (p->leader != w)
+        if (!w->waiting && write(w->loop_fd, &one, sizeof(one)) < 0) {
+            /* It is full: the loop has been told already. */
+        } else if (p->leader != w) {
             pthread_cond_signal(&w->cond);
+        }
         /* A leader that waits is the caller itself: it looks at its inbox when this poll is over. */
     }
     pthread_mutex_unlock(&p->lock);

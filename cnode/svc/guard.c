@@ -183,6 +183,7 @@ static void act(struct picked *p, const char *reason)
             atomic_fetch_add_explicit(&s->timeouts, 1, memory_order_relaxed);
         call_off(s, p->late[i], p->late[i]->deadline <= p->now ? "timeout" : reason);
         pyn_pool_poke(s->pool, p->busy[i]); /* it may wait for Erlang, in vain now */
+        pyn_rpc_run_ended(s->rpc, p->late[i]);
         pyn_request_unref(p->late[i]);
     }
     for (unsigned i = 0; i < p->watch_count; i++) {

@@ -20,6 +20,7 @@
 #include "dist/link.h"
 #include "etf/reader.h"
 
+struct pyn_request;
 struct pyn_service;
 struct pyn_rpc_table;
 
@@ -30,6 +31,8 @@ void pyn_rpc_table_free(struct pyn_rpc_table *t);
 bool pyn_rpc_reply(struct pyn_rpc_table *t, struct pyn_span payload, struct pyn_block *block);
 /* The link is gone: what was asked over it has no answer any more. NULL: all links. */
 void pyn_rpc_link_down(struct pyn_rpc_table *t, const struct pyn_link *l);
+/* The call has ended before its time: loops that wait for something on its behalf are told. */
+void pyn_rpc_run_ended(struct pyn_rpc_table *t, const struct pyn_request *run);
 unsigned pyn_rpc_count(struct pyn_rpc_table *t);
 
 #endif

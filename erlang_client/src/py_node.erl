@@ -128,8 +128,7 @@ prepare(Node, Config) ->
 %% Nothing of the C-node is left when this process ends in order.
 -spec terminate(term(), atom(), #data{}) -> ok.
 terminate(_, _, #data{os = Os, preload = Preload, node = Node} = Data) ->
-    %% When py_router crashed, the supervisor stops this process too, and there is no table to correct.
-    _ = try unroute({nodedown, Node}, Data) catch exit:{noproc, _} -> ok end,
+    ok = unroute({nodedown, Node}, Data),
     _ = is_pid(Os) andalso py_os:stop(Os),
     _ = Preload =/= none andalso file:delete(Preload),
     ok.
@@ -252,9 +251,10 @@ lost(Reason, #data{link = Link} = Data) ->
     ok = unroute(Reason, Data),
     Data#data{link = undefined}.
 
-%% No new calls before those that wait are told.
+%% No new calls before those that wait are told. When py_router crashed there is no table to correct, and the
+%% supervisor is about to stop this process too.
 unroute(Reason, #data{link = Link, node = Node}) ->
-    ok = py_router:down(Node),
+    _ = try py_router:down(Node) catch exit:_ -> ok end,
     case Link of
         undefined -> ok;
         _ -> py_link:stop(Link, Reason)

@@ -31,7 +31,7 @@ init_per_suite(Config) ->
     [{pynode, pyn_ct:start(["--workers", "3"])} | Config].
 
 end_per_suite(Config) ->
-    0 = pyn_ct:stop(pynode(Config)),
+    ok = pyn_ct:end_clean(pynode(Config)),
     pyn_ct:stop_all().
 
 %% Whatever a case did, the node works on.
@@ -444,7 +444,12 @@ refused_modules(Config) ->
             [{ok, _} = call(Config, readline, get_current_history_length, []) || _ <- lists:seq(1, 20)],
             {ok, M} = call(Config, readline, get_current_history_length, []),
             1 = M - N,
-            {error, {'AttributeError', _}} = call(Config, readline, no_such, []);
+            {error, {'AttributeError', _}} = call(Config, readline, no_such, []),
+            %% So does a module that needs one: always in the same interpreter.
+            {ok, M} = call(Config, t_refused, history_length, []),
+            [{ok, _} = call(Config, t_refused, push, [I]) || I <- lists:seq(1, 20)],
+            {ok, Pushed} = call(Config, t_refused, push, [21]),
+            Pushed = lists:seq(1, 21);
         Skip ->
             Skip
     end.

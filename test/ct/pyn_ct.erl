@@ -11,7 +11,7 @@
 %%
 %% PYNODE names the program; names of nodes are never used twice; the cookie is this node's.
 -module(pyn_ct).
--export([start/0, start/1, try_start/1, stop/1, signal/2, wait_exit/1, wait_exit/2, stop_all/0, node_of/1, os_pid/1, port/1]).
+-export([start/0, start/1, try_start/1, stop/1, end_clean/1, signal/2, wait_exit/1, wait_exit/2, stop_all/0, node_of/1, os_pid/1, port/1]).
 -export([log/1, wait_log/2, wait_log/3]).
 -export([call/2, call/3, cast/2, info/1, info/2, mode/1, executors/1]).
 -export([wait_until/1, wait_until/2, unique/1, root/0, program/0]).
@@ -85,6 +85,14 @@ stop(P) ->
     forget(P),
     Status.
 
+%% Stops it, and fails, with the end of its log, unless its exit code is 0.
+-spec end_clean(pynode()) -> ok.
+end_clean(P) ->
+    case stop(P) of
+        0 -> ok;
+        Status -> error({exit_code, Status, last_lines(P, 30)})
+    end.
+
 -spec signal(pynode(), string()) -> ok.
 signal(#{os_pid := OsPid}, Signal) ->
     _ = os:cmd("kill -" ++ Signal ++ " " ++ integer_to_list(OsPid) ++ " 2>&1"),
@@ -99,7 +107,7 @@ wait_exit(P, Timeout) ->
     case ask(P, {wait_exit, Timeout}) of
         {exited, Status} when Status > 128 -> {signal, Status - 128};
         {exited, Status} -> Status;
-        timeout -> error({still_running, P, lists:nthtail(max(0, length(log(P)) - 20), log(P))})
+        timeout -> error({still_running, P, last_lines(P, 20)})
     end.
 
 %% Kills every pynode that this node started and that is still there.
@@ -246,6 +254,10 @@ ask(#{keeper := Keeper}, Question) ->
 log(P) ->
     ask(P, log).
 
+last_lines(P, N) ->
+    Lines = log(P),
+    lists:nthtail(max(0, length(Lines) - N), Lines).
+
 %% The first line that matches the regular expression, of those that came and those that come.
 -spec wait_log(pynode(), iodata()) -> binary().
 wait_log(P, Pattern) ->
@@ -255,7 +267,7 @@ wait_log(P, Pattern) ->
 wait_log(P, Pattern, Timeout) ->
     case ask(P, {wait_log, Pattern, Timeout}) of
         {ok, Line} -> Line;
-        Other -> error({no_such_line, Pattern, Other, lists:nthtail(max(0, length(log(P)) - 50), log(P))})
+        Other -> error({no_such_line, Pattern, Other, last_lines(P, 50)})
     end.
 
 %%% Calls, as from a node that has none of our code

@@ -22,7 +22,7 @@ init_per_suite(Config) ->
     [{pynode, pyn_ct:start(["--workers", "2"])} | Config].
 
 end_per_suite(Config) ->
-    0 = pyn_ct:stop(pynode(Config)),
+    ok = pyn_ct:end_clean(pynode(Config)),
     pyn_ct:stop_all().
 
 end_per_testcase(_Case, Config) ->
@@ -50,7 +50,7 @@ kind(Config, Term) ->
     Kind.
 
 value(Config, Name) ->
-    call(Config, value, [Name]).
+    call(Config, value, [atom_to_binary(Name)]).
 
 %%% Rows that go both ways
 

@@ -25,11 +25,38 @@ static void die(const char *what)
     exit(99);
 }
 
+/* The address sanitizer sees an object only if it has a block of its own from malloc(). */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define PLAIN_MALLOC 1
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define PLAIN_MALLOC 1
+#endif
+#ifdef Py_GIL_DISABLED /* which has no other allocator than its own */
+#undef PLAIN_MALLOC
+#endif
+
+static void choose_allocator(void)
+{
+#ifdef PLAIN_MALLOC
+    PyPreConfig config;
+    PyStatus status;
+
+    PyPreConfig_InitIsolatedConfig(&config);
+    config.allocator = PYMEM_ALLOCATOR_MALLOC;
+    status = Py_PreInitialize(&config);
+    if (PyStatus_Exception(status))
+        Py_ExitStatusException(status);
+#endif
+}
+
 static void start_interpreter(void)
 {
     PyConfig config;
     PyStatus status;
 
+    choose_allocator();
     PyConfig_InitIsolatedConfig(&config);
     config.install_signal_handlers = 0;
     status = PyStatus_Ok();

@@ -331,7 +331,7 @@ START_TEST(test_no_leak)
     decode_all();
     decode_all();
     before = python_blocks();
-    for (int i = 0; i < 1000; i++)
+    for (int i = 0; i < 200; i++)
         decode_all();
     after = python_blocks();
     ck_assert_msg(after - before < 50, "%ld blocks before, %ld after", before, after);

@@ -180,7 +180,7 @@ static void *convert_shared(void *arg)
 
 START_TEST(test_threads)
 {
-    PyObject *shared = python_eval("[change, some_list, some_dict, nested_dict, some_bytes]");
+    PyObject *shared = python_eval("[change, some_list, some_dict, nested_dict]");
     PyThreadState *state = PyEval_SaveThread();
     pthread_t threads[THREADS];
     void *result[THREADS];
@@ -199,7 +199,7 @@ END_TEST
 static void prepare(void)
 {
     python_exec("import array, ctypes, dataclasses, datetime, decimal, enum, random\n"
-                "some_list, some_dict, nested_dict, some_bytes = [], {}, {}, bytearray()\n"
+                "some_list, some_dict, nested_dict = [], {}, {}\n"
                 "def change():\n"
                 "    n = random.randrange(100)\n"
                 "    some_list[:] = [[n], str(n), Then(some_list.clear), {n}] * (n // 10)\n"
@@ -207,7 +207,6 @@ static void prepare(void)
                 "    nested_dict[str(n)] = nested_dict[b'b%d' % n] = [n, {str(n): n}]\n"
                 "    for d in some_dict, nested_dict:\n"
                 "        if n > 90: d.clear()\n"
-                "    some_bytes[:] = bytes(n * 10)\n"
                 "class Then:\n"
                 "    def __init__(self, what): self.what = what\n"
                 "    def __str__(self):\n"

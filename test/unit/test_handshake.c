@@ -284,13 +284,17 @@ static const struct {
     {BYTES("\0\16N" FLAGS CREATION "\0"), PYN_SHAKE_GARBAGE},
     {BYTES("\0\17N" FLAGS CREATION "\0\0"), PYN_SHAKE_GARBAGE},
     {BYTES("\0\22N" FLAGS CREATION "\0\4c@h"), PYN_SHAKE_GARBAGE},
-    {BYTES("\0\22N" FLAGS CREATION "\xff\xff" "c@h"), PYN_SHAKE_GARBAGE},
+    {BYTES("\0\22N" FLAGS CREATION "\xff\xff"
+           "c@h"),
+     PYN_SHAKE_GARBAGE},
     {BYTES("\0\22N" FLAGS CREATION "\0\3c\0h"), PYN_SHAKE_GARBAGE},
     {BYTES("\0\22N" FLAGS CREATION "\0\3coh"), PYN_SHAKE_GARBAGE},
-    {BYTES("\0\22N\0\0\0\0\0\0\0\0" CREATION "\0\3c@h"), PYN_SHAKE_GARBAGE}, /* no capabilities */
+    {BYTES("\0\22N\0\0\0\0\0\0\0\0" CREATION "\0\3c@h"), PYN_SHAKE_GARBAGE},     /* no capabilities */
     {BYTES("\0\22N\0\0\0\6\7\7\x4f\xbc" CREATION "\0\3hos"), PYN_SHAKE_REFUSED}, /* NAME_ME */
     {BYTES("\0\22N" FLAGS CREATION "\0\3c@h\0\1r"), PYN_SHAKE_COOKIE},
-    {BYTES("\0\22N" FLAGS CREATION "\0\3c@h\0\25r\0\0\0\0" "0123456789abcdef"), PYN_SHAKE_COOKIE},
+    {BYTES("\0\22N" FLAGS CREATION "\0\3c@h\0\25r\0\0\0\0"
+           "0123456789abcdef"),
+     PYN_SHAKE_COOKIE},
     {BYTES("\0\22N" FLAGS CREATION "\0\3c@h\0\1x"), PYN_SHAKE_GARBAGE},
     {BYTES(""), PYN_SHAKE_CLOSED},
     {BYTES("\0"), PYN_SHAKE_CLOSED},

@@ -12,9 +12,9 @@ START_TEST(names_of_peers)
         const char *name;
         bool good;
     } t[] = {
-        {"", false},        {"a", false},           {"@", false},       {"a@", false},
-        {"@b", false},      {"a@b@c", false},       {"a b@c", false},   {"a\n@c", false},
-        {"a@c\x7f", false}, {"py1@host", true},     {"a@b", true},      {"x-1_y@10.0.0.1", true},
+        {"", false},        {"a", false},          {"@", false},     {"a@", false},
+        {"@b", false},      {"a@b@c", false},      {"a b@c", false}, {"a\n@c", false},
+        {"a@c\x7f", false}, {"py1@host", true},    {"a@b", true},    {"x-1_y@10.0.0.1", true},
         {"a@::1", true},    {"n\xc3\xa4@h", true},
     };
     char longest[258];
@@ -92,8 +92,8 @@ END_TEST
 
 START_TEST(the_pid)
 {
-    static const uint8_t expected[] = {88,  119, 8,   'p', 'y', '1', '@', 'h', 'o', 's',  't',
-                                       0,   0,   0,   1,   0,   0,   0,   0,   0x12, 0x34, 0x56, 0x78};
+    static const uint8_t expected[] = {88, 119, 8, 'p', 'y', '1', '@', 'h',  'o',  's',  't', 0,
+                                       0,  0,   1, 0,   0,   0,   0,   0x12, 0x34, 0x56, 0x78};
     struct pyn_ident id;
     struct pyn_buf b;
 

@@ -25,12 +25,8 @@ START_TEST(addresses_are_numeric)
         bool good;
         const char *shown;
     } t[] = {
-        {"", false, NULL},
-        {"localhost", false, NULL},
-        {"1.2.3", false, NULL},
-        {"1.2.3.4.5", false, NULL},
-        {"1.2.3.4", true, "1.2.3.4:80"},
-        {"::1", true, "[::1]:80"},
+        {"", false, NULL},          {"localhost", false, NULL},      {"1.2.3", false, NULL},
+        {"1.2.3.4.5", false, NULL}, {"1.2.3.4", true, "1.2.3.4:80"}, {"::1", true, "[::1]:80"},
         {"::", true, "[::]:80"},
     };
     struct pyn_address a;

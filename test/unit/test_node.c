@@ -116,8 +116,8 @@ END_TEST
 
 START_TEST(who_it_is)
 {
-    static const uint8_t pid[] = {88,  119, 11,  'a', '@', '1', '2', '7', '.', '0', '.', '0', '.',
-                                  '1', 0,   0,   0,   1,   0,   0,   0,   0,   0,   0,   3,   0xe8};
+    static const uint8_t pid[] = {88,  119, 11, 'a', '@', '1', '2', '7', '.', '0', '.', '0', '.',
+                                  '1', 0,   0,  0,   1,   0,   0,   0,   0,   0,   0,   3,   0xe8};
     struct pyn_buf one, two;
 
     side_start(&a);

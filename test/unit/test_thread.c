@@ -48,6 +48,7 @@ START_TEST(threads_take_no_signals)
     pyn_wake_clear(fd);
     ck_assert_int_eq(pyn_thread_start(NULL, 0, look_at_mask, &fd), 0);
     ck_assert(is_raised(fd, 20000));
+    pyn_wake_clear(fd);
     pthread_sigmask(SIG_BLOCK, NULL, &mask);
     ck_assert_int_eq(sigismember(&mask, SIGTERM), 0);
     close(fd);

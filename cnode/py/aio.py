@@ -1,0 +1,38 @@
+"""erlang.async_call for asyncio. Runs once in an interpreter, when async_call is used for the first time; `erlang` is there.
+
+One notifier per event loop: an eventfd that is readable when answers have come, or a call that is nested in this one.
+"""
+import asyncio
+import weakref
+
+_loops = weakref.WeakKeyDictionary()
+
+
+class _Loop:
+    def __init__(self, loop):
+        # No reference to the loop: the dictionary would keep it alive.
+        self._notifier = erlang._loop_open()
+        loop.add_reader(erlang._loop_fd(self._notifier), self._ready)
+
+    def ask(self, loop, name, args):
+        future = loop.create_future()
+        number = erlang._loop_ask(self._notifier, future, name, *args)
+        future.add_done_callback(lambda done: done.cancelled() and erlang._loop_cancel(self._notifier, number))
+        return future
+
+    def _ready(self):
+        for future, value, error in erlang._loop_ready(self._notifier):
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(value)
+            else:
+                future.set_exception(error)
+
+
+def async_call(name, *args):
+    loop = asyncio.get_running_loop()
+    ours = _loops.get(loop)
+    if ours is None:
+        ours = _loops[loop] = _Loop(loop)
+    return ours.ask(loop, name, args)

@@ -1,0 +1,412 @@
+/* What Python code asks of the node (py/bridge.h). */
+#include "py/bridge.h"
+
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "etf/writer.h"
+#include "svc/rpc_private.h"
+
+static void free_rpc(struct pyn_rpc *r)
+{
+    pyn_link_unref(r->link);
+    pyn_block_unref(r->block);
+    if (r->run)
+        pyn_request_unref(r->run);
+    pthread_cond_destroy(&r->cond);
+    free(r);
+}
+
+static uint64_t time_left(const struct pyn_rpc *r)
+{
+    uint64_t now = pyn_now();
+
+    if (!r->run || r->run->deadline == PYN_NEVER)
+        return PYN_NO_TIMEOUT;
+    return r->run->deadline > now ? (r->run->deadline - now) / PYN_MS : 0;
+}
+
+static const char *target_name(enum pyn_rpc_target target)
+{
+    return target == PYN_RPC_CALL ? "py_callback" : "py_state";
+}
+
+static void write_head(struct pyn_rpc_table *t, struct pyn_rpc *r, struct pyn_out *out)
+{
+    struct pyn_service *s = t->service;
+    struct pyn_span pid = {s->own_pid.data, s->own_pid.len};
+    uint64_t left = time_left(r);
+
+    r->frame = pyn_frame_reg_send(&out->buf, pid, target_name(r->target));
+    pyn_write_tuple(&out->buf, 6);
+    pyn_write_atom(&out->buf, "py_rpc");
+    pyn_write_int(&out->buf, (int64_t)r->id);
+    pyn_write_raw(&out->buf, pid);
+    pyn_write_tuple(&out->buf, 2);
+    pyn_write_int(&out->buf, pyn_host_current_interp());
+    pyn_write_int(&out->buf, r->run ? (int64_t)r->run->id : 0);
+    if (left == PYN_NO_TIMEOUT)
+        pyn_write_atom(&out->buf, "infinity");
+    else
+        pyn_write_int(&out->buf, (int64_t)left);
+}
+
+static struct pyn_rpc *bridge_open(void *ctx, enum pyn_rpc_target target, struct pyn_notify *notify, struct pyn_out *out,
+                                   enum pyn_rpc_result *result)
+{
+    struct pyn_rpc_table *t = ctx;
+    struct pyn_request *run = pyn_run_current();
+    struct pyn_rpc *r;
+
+    *result = PYN_RPC_INTERRUPTED;
+    if (run && pyn_request_is_answered(run))
+        return NULL;
+    *result = PYN_RPC_TOO_DEEP;
+    if (run && run->depth >= PYN_MAX_NESTING)
+        return NULL;
+    *result = PYN_RPC_DOWN;
+    r = calloc(1, sizeof(*r));
+    if (!r)
+        return NULL;
+    r->target = target;
+    r->notify = notify;
+    r->worker = notify ? NULL : pyn_run_worker();
+    r->run = run ? pyn_request_ref(run) : NULL;
+    pthread_cond_init(&r->cond, NULL);
+    r->link = t->service->node ? pyn_node_coordinator(t->service->node) : NULL;
+    if (!r->link || !pyn_rpc_insert(t, r)) {
+        if (r->link)
+            pyn_log(PYN_WARNING, "rpc", "more than %u requests to the coordinator at once", t->max);
+        if (!r->link) {
+            pthread_cond_destroy(&r->cond);
+            if (r->run)
+                pyn_request_unref(r->run);
+            free(r);
+        } else {
+            free_rpc(r);
+        }
+        return NULL;
+    }
+    write_head(t, r, out);
+    return r;
+}
+
+static void bridge_post(void *ctx, struct pyn_rpc *r, struct pyn_out *out)
+{
+    (void)ctx;
+    pyn_frame_end(&out->buf, r->frame, out->ext_bytes);
+    if (pyn_link_send(r->link, out, true))
+        pyn_link_flush(r->link);
+    if (!pyn_link_is_up(r->link)) /* it went down before we were in its way */
+        pyn_rpc_link_down(ctx, r->link);
+}
+
+struct waiting {
+    struct pyn_rpc_table *table;
+    struct pyn_rpc *rpc;
+};
+
+static bool is_settled(void *ctx)
+{
+    struct waiting *w = ctx;
+    bool settled;
+
+    pthread_mutex_lock(&w->table->lock);
+    settled = w->rpc->state != PYN_RPC_ASKED;
+    pthread_mutex_unlock(&w->table->lock);
+    return settled || (w->rpc->run && pyn_request_is_answered(w->rpc->run));
+}
+
+static void wait_elsewhere(struct pyn_rpc_table *t, struct pyn_rpc *r)
+{
+    pthread_mutex_lock(&t->lock);
+    while (r->state == PYN_RPC_ASKED)
+        pthread_cond_wait(&r->cond, &t->lock);
+    pthread_mutex_unlock(&t->lock);
+}
+
+static enum pyn_rpc_result bridge_take(void *ctx, struct pyn_rpc *r, struct pyn_span *reply)
+{
+    struct pyn_rpc_table *t = ctx;
+    enum pyn_rpc_state state;
+
+    pthread_mutex_lock(&t->lock);
+    state = r->state;
+    *reply = r->reply;
+    pthread_mutex_unlock(&t->lock);
+    if (state == PYN_RPC_ANSWERED)
+        return PYN_RPC_ANSWER;
+    if (r->run && pyn_request_is_answered(r->run))
+        return PYN_RPC_INTERRUPTED;
+    return state == PYN_RPC_LOST ? PYN_RPC_DOWN : PYN_RPC_PENDING;
+}
+
+static enum pyn_rpc_result bridge_wait(void *ctx, struct pyn_rpc *r, struct pyn_span *reply)
+{
+    struct pyn_rpc_table *t = ctx;
+    struct waiting w = {t, r};
+
+    if (r->worker)
+        pyn_pool_wait(t->service->pool, r->worker, is_settled, &w);
+    else
+        wait_elsewhere(t, r);
+    return bridge_take(ctx, r, reply);
+}
+
+static void call_off(struct pyn_rpc_table *t, struct pyn_rpc *r)
+{
+    struct pyn_span pid = {t->service->own_pid.data, t->service->own_pid.len};
+    struct pyn_out o;
+    size_t frame;
+
+    pyn_out_init(&o, 65536);
+    frame = pyn_frame_reg_send(&o.buf, pid, target_name(r->target));
+    pyn_write_tuple(&o.buf, 3);
+    pyn_write_atom(&o.buf, "py_rpc_cancel");
+    pyn_write_int(&o.buf, (int64_t)r->id);
+    pyn_write_raw(&o.buf, pid);
+    pyn_frame_end(&o.buf, frame, 0);
+    pyn_dispatch_send_now(r->link, &o);
+}
+
+static void bridge_close(void *ctx, struct pyn_rpc *r)
+{
+    if (pyn_rpc_withdraw(ctx, r) && pyn_link_is_up(r->link))
+        call_off(ctx, r);
+    free_rpc(r);
+}
+
+/* ---- erlang.send ---- */
+
+/* The node of a pid, or the given one of {Name, Node}; empty: the coordinator's. */
+static bool split_target(struct pyn_span to, struct pyn_span *name, struct pyn_span *node)
+{
+    struct pyn_reader r = pyn_reader_of(to);
+    struct pyn_token t;
+    uint32_t arity;
+
+    *name = *node = (struct pyn_span){NULL, 0};
+    if (pyn_read_tuple(&r, &arity))
+        return arity == 2 && pyn_read_atom(&r, name) && pyn_read_atom(&r, node);
+    if (pyn_read_atom(&r, name))
+        return true;
+    if (!pyn_read_kind(&r, PYN_T_PID, &t))
+        return false;
+    r = (struct pyn_reader){t.bytes.ptr + 1, t.bytes.ptr + t.bytes.len}; /* behind the tag stands the node's name */
+    return pyn_read_atom(&r, node);
+}
+
+static struct pyn_link *link_to(struct pyn_rpc_table *t, struct pyn_span node)
+{
+    char name[1024];
+
+    if (node.len == 0)
+        return pyn_node_coordinator(t->service->node);
+    if (node.len >= sizeof(name))
+        return NULL;
+    memcpy(name, node.ptr, node.len);
+    name[node.len] = 0;
+    return pyn_links_find(t->service->links, name);
+}
+
+/* A process on a node that we have no link to is reached by the coordinator: py_callback ! {py_send, To, Term}. */
+static bool bridge_send_begin(void *ctx, struct pyn_span to, struct pyn_out *out, size_t *frame, void **link)
+{
+    struct pyn_rpc_table *t = ctx;
+    struct pyn_span own = {t->service->own_pid.data, t->service->own_pid.len};
+    struct pyn_span name, node;
+    struct pyn_link *l;
+    char registered[256 * 4];
+
+    if (!t->service->node || !split_target(to, &name, &node) || name.len >= sizeof(registered))
+        return false;
+    l = link_to(t, node);
+    if (l && name.len == 0) {
+        *frame = pyn_frame_send(&out->buf, to);
+    } else if (l) {
+        memcpy(registered, name.ptr, name.len);
+        registered[name.len] = 0;
+        *frame = pyn_frame_reg_send(&out->buf, own, registered);
+    } else {
+        l = pyn_node_coordinator(t->service->node);
+        if (!l)
+            return false;
+        *frame = pyn_frame_reg_send(&out->buf, own, "py_callback");
+        pyn_write_tuple(&out->buf, 3);
+        pyn_write_atom(&out->buf, "py_send");
+        pyn_write_raw(&out->buf, to);
+    }
+    *link = l;
+    return true;
+}
+
+static bool bridge_send_end(void *ctx, void *link, size_t frame, struct pyn_out *out)
+{
+    struct pyn_request *run = pyn_run_current();
+    bool sent;
+
+    (void)ctx;
+    pyn_frame_end(&out->buf, frame, out->ext_bytes);
+    while (!(sent = pyn_link_send(link, out, false)) && !(run && pyn_request_is_answered(run))) {
+        pyn_link_flush(link);
+        usleep(1000); /* the peer is slow: so is this thread */
+    }
+    pyn_link_flush(link);
+    pyn_link_unref(link);
+    return sent;
+}
+
+static struct pyn_span bridge_own_pid(void *ctx)
+{
+    struct pyn_rpc_table *t = ctx;
+    return (struct pyn_span){t->service->own_pid.data, t->service->own_pid.len};
+}
+
+/* ---- event loops ---- */
+
+/* The notifier of a loop on a worker's thread: jobs that are nested in the worker's call are told to it as well. */
+static struct pyn_notify *bridge_loop_open(void *ctx)
+{
+    struct pyn_notify *n = calloc(1, sizeof(*n));
+
+    (void)ctx;
+    if (!n)
+        return NULL;
+    n->done_end = &n->done;
+    n->worker = pyn_run_worker();
+    n->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (n->fd < 0) {
+        free(n);
+        return NULL;
+    }
+    return n;
+}
+
+static int bridge_loop_fd(void *ctx, struct pyn_notify *n)
+{
+    (void)ctx;
+    return n->fd;
+}
+
+/* The next request that is settled, in the order in which they were; NULL when there is none. The eventfd is read first, so
+ * that what is settled later makes it readable again. */
+static struct pyn_rpc *bridge_loop_next(void *ctx, struct pyn_notify *n, void **cookie)
+{
+    struct pyn_rpc_table *t = ctx;
+    struct pyn_rpc *r;
+
+    pthread_mutex_lock(&t->lock);
+    r = n->done;
+    if (r) {
+        n->done = r->next_done;
+        if (!n->done)
+            n->done_end = &n->done;
+        *cookie = r->cookie;
+    }
+    pthread_mutex_unlock(&t->lock);
+    return r;
+}
+
+static void bridge_loop_enter(void *ctx, struct pyn_notify *n)
+{
+    struct pyn_rpc_table *t = ctx;
+
+    if (n->worker && n->worker == pyn_run_worker())
+        pyn_pool_enter_loop(t->service->pool, n->worker, n->fd);
+}
+
+static void bridge_loop_serve(void *ctx, struct pyn_notify *n)
+{
+    struct pyn_rpc_table *t = ctx;
+
+    if (n->worker && n->worker == pyn_run_worker())
+        pyn_pool_serve_inbox(t->service->pool, n->worker);
+}
+
+/* With the lock held: the request is nobody's to settle any more. */
+static struct pyn_rpc *detach(struct pyn_rpc *r, void **cookie)
+{
+    *cookie = r->cookie;
+    r->notify = NULL;
+    return r;
+}
+
+static struct pyn_rpc *bridge_loop_cancel(void *ctx, struct pyn_notify *n, uint64_t id, void **cookie)
+{
+    struct pyn_rpc_table *t = ctx;
+    struct pyn_rpc *r;
+
+    pthread_mutex_lock(&t->lock);
+    for (r = t->buckets[id % PYN_RPC_BUCKETS]; r && r->id != id; r = r->next)
+        ;
+    if (r && (r->notify != n || r->state != PYN_RPC_ASKED))
+        r = NULL; /* settled: the loop will see it on its list */
+    if (r)
+        detach(r, cookie);
+    pthread_mutex_unlock(&t->lock);
+    return r;
+}
+
+static struct pyn_rpc *bridge_loop_abandon(void *ctx, struct pyn_notify *n, void **cookie)
+{
+    struct pyn_rpc_table *t = ctx;
+    struct pyn_rpc *r = bridge_loop_next(ctx, n, cookie);
+
+    if (r)
+        return r;
+    pthread_mutex_lock(&t->lock);
+    for (unsigned i = 0; i < PYN_RPC_BUCKETS && !r && t->count > 0; i++)
+        for (r = t->buckets[i]; r && r->notify != n; r = r->next)
+            ;
+    if (r)
+        detach(r, cookie);
+    pthread_mutex_unlock(&t->lock);
+    return r;
+}
+
+/* Requests that are under way are settled on a list that nobody reads: they must be closed first. */
+static void bridge_loop_close(void *ctx, struct pyn_notify *n)
+{
+    (void)ctx;
+    close(n->fd);
+    free(n);
+}
+
+static void bridge_set_cookie(void *ctx, struct pyn_rpc *r, void *cookie)
+{
+    (void)ctx;
+    r->cookie = cookie;
+}
+
+static uint64_t bridge_id(void *ctx, const struct pyn_rpc *r)
+{
+    (void)ctx;
+    return r->id;
+}
+
+struct pyn_bridge pyn_bridge_of(struct pyn_rpc_table *t)
+{
+    return (struct pyn_bridge){
+        .ctx = t,
+        .open = bridge_open,
+        .post = bridge_post,
+        .wait = bridge_wait,
+        .take = bridge_take,
+        .close = bridge_close,
+        .send_begin = bridge_send_begin,
+        .send_end = bridge_send_end,
+        .own_pid = bridge_own_pid,
+        .loop_open = bridge_loop_open,
+        .loop_fd = bridge_loop_fd,
+        .loop_next = bridge_loop_next,
+        .loop_enter = bridge_loop_enter,
+        .loop_serve = bridge_loop_serve,
+        .loop_cancel = bridge_loop_cancel,
+        .loop_abandon = bridge_loop_abandon,
+        .loop_close = bridge_loop_close,
+        .set_cookie = bridge_set_cookie,
+        .id = bridge_id,
+    };
+}

@@ -1,0 +1,57 @@
+/* Between svc/rpc.c (the table) and svc/bridge.c (what Python asks). */
+#ifndef PYN_SVC_RPC_PRIVATE_H
+#define PYN_SVC_RPC_PRIVATE_H
+
+#include <pthread.h>
+
+#include "py/bridge.h"
+#include "svc/service_private.h"
+
+enum { PYN_RPC_BUCKETS = 4096 };
+
+enum pyn_rpc_state { PYN_RPC_ASKED, PYN_RPC_ANSWERED, PYN_RPC_LOST };
+
+/* Where the answers for one event loop are collected: an eventfd, and the requests that have theirs. Made and freed by the
+ * loop's interpreter; the list is guarded by the table's lock. */
+struct pyn_notify {
+    int fd;
+    struct pyn_worker *worker; /* the worker whose thread the loop runs on; NULL: a thread of Python's own */
+    struct pyn_rpc *done, **done_end;
+};
+
+struct pyn_rpc {
+    struct pyn_rpc *next; /* in the bucket */
+    uint64_t id;
+    enum pyn_rpc_target target;
+    struct pyn_link *link;      /* owned reference */
+    struct pyn_request *run;    /* owned reference: the call that asks; NULL: a thread of Python's own */
+    struct pyn_worker *worker;  /* on whose thread the asker waits; NULL: any other thread, or a loop */
+    struct pyn_notify *notify;  /* the loop that the asker is in; NULL: it waits */
+    void *cookie;               /* the asker's own */
+    size_t frame;
+    pthread_cond_t cond; /* for waiters that are no workers; with table->lock */
+
+    /* guarded by table->lock */
+    enum pyn_rpc_state state;
+    struct pyn_rpc *next_done;
+    struct pyn_block *block; /* owned reference: holds the reply */
+    struct pyn_span reply;
+};
+
+struct pyn_rpc_table {
+    struct pyn_service *service;
+    struct pyn_bridge bridge;
+    pthread_mutex_t lock; /* guards all below; innermost but for links */
+    struct pyn_rpc *buckets[PYN_RPC_BUCKETS];
+    uint64_t last_id;
+    unsigned count, max;
+};
+
+/* Gives r its number and enters it; false: the table is full. */
+bool pyn_rpc_insert(struct pyn_rpc_table *t, struct pyn_rpc *r);
+/* Takes r out; true when it had no answer. */
+bool pyn_rpc_withdraw(struct pyn_rpc_table *t, struct pyn_rpc *r);
+/* svc/bridge.c: the functions that Python calls, with t as their context. */
+struct pyn_bridge pyn_bridge_of(struct pyn_rpc_table *t);
+
+#endif
