@@ -45,17 +45,45 @@ class _LogStream(io.TextIOBase):
     def write(self, text):
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        lines = (getattr(self._pending, "line", "") + text).split("\n")
-        self._pending.line = lines.pop()[-65536:]
+        pending = self._line()
+        lines = (pending.text + text).split("\n")
+        pending.text = lines.pop()[-65536:]
         for line in lines:
-            erlang._log(self._number, line)
+            _log(self._number, line)
         return len(text)
 
     def flush(self):
-        line = getattr(self._pending, "line", "")
-        if line:
-            self._pending.line = ""
-            erlang._log(self._number, line)
+        self._line().flush()
+
+    def _line(self):
+        try:
+            return self._pending.line
+        except AttributeError:
+            self._pending.line = line = _Line(self._number)
+            return line
+
+
+class _Line:
+    """What a thread has written since its last newline. It comes to the log when the thread ends, if not before."""
+
+    def __init__(self, number):
+        self.number = number
+        self.text = ""
+
+    def flush(self):
+        text, self.text = self.text, ""
+        if text:
+            _log(self.number, text)
+
+    __del__ = flush
+
+
+def _log(number, line):
+    try:
+        erlang._log(number, line)
+    except ValueError:  # lone surrogates, or a NUL
+        line = line.encode("utf-8", "backslashreplace").decode("utf-8")
+        erlang._log(number, line.replace("\0", "\\x00"))
 
 
 def _guard_extensions():

@@ -241,6 +241,21 @@ static int note_new_names(struct pyn_seat *s, PyObject *before)
     return names ? 0 : -1;
 }
 
+/* The same where the code may have failed half way: its exception stays, and what it bound until then counts. */
+static int note_after(struct pyn_seat *s, PyObject *before, bool failed)
+{
+    PyObject *type, *value, *trace;
+    int rc;
+
+    if (!failed)
+        return note_new_names(s, before);
+    PyErr_Fetch(&type, &value, &trace);
+    rc = note_new_names(s, before);
+    PyErr_Clear();
+    PyErr_Restore(type, value, trace);
+    return rc;
+}
+
 static enum pyn_call_outcome run_exec(struct pyn_seat *s, const struct pyn_call *call, struct pyn_out *out)
 {
     size_t mark = out->buf.len;
@@ -252,7 +267,7 @@ static enum pyn_call_outcome run_exec(struct pyn_seat *s, const struct pyn_call 
         before = PyDict_Copy(s->main_dict);
     if (code && (before || !s->owns_interp))
         value = PyEval_EvalCode(code, s->main_dict, s->main_dict);
-    if (value && before && note_new_names(s, before) != 0)
+    if (before && note_after(s, before, !value) != 0)
         Py_CLEAR(value);
     Py_XDECREF(before);
     Py_XDECREF(code);

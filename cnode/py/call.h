@@ -29,7 +29,8 @@ enum pyn_call_outcome {
  * The result is whole whatever happens; only a full `out` sets out->buf.failed. Attached before and after. */
 PYN_MUSTCHECK enum pyn_call_outcome pyn_call_run(struct pyn_seat *s, const struct pyn_call *call, struct pyn_out *out);
 
-/* After an exec: calls fn for each name of `__main__` that it bound anew (characters, UTF-8). Attached. */
+/* After an exec: calls fn for each name of `__main__` that it bound anew (characters, UTF-8), whether it ended well or
+ * not. Attached. */
 void pyn_call_new_names(struct pyn_seat *s, void (*fn)(void *ctx, struct pyn_span name), void *ctx);
 
 #endif

@@ -1,8 +1,8 @@
 /* External term format to Python objects, by the table of the API contract ("Types", Erlang -> Python).
  *
- * Contract of the whole family: attached; returns a new reference, or NULL with an exception set (ValueError for
- * malformed or too deeply nested bytes, TypeError for an unhashable or doubled map key, MemoryError). Bytes are
- * bounds-checked; recursion is bounded by PYN_ETF_MAX_DEPTH. */
+ * Contract of the whole family: attached; returns a new reference, or NULL with an exception set
+ * (ValueError for malformed or too deeply nested bytes, TypeError for an unhashable or doubled map key,
+ * MemoryError). Bytes are bounds-checked; recursion is bounded by PYN_ETF_MAX_DEPTH. */
 #ifndef PYN_PY_DECODE_H
 #define PYN_PY_DECODE_H
 

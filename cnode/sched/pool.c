@@ -173,8 +173,8 @@ uint64_t pyn_worker_done(struct pyn_worker *w)
     w->away_since = last ? 0 : now;
     pthread_mutex_unlock(&w->lock);
     w->now = now;
-    if (w->in_loop && last) /* written by this thread only */
-        pyn_pool_leave_loop(w->pool, w);
+    if (last && (w->in_loop || atomic_load(&w->has_inbox))) /* in_loop is written by this thread only */
+        pyn_pool_leave_job(w->pool, w);
     if (last)
         atomic_fetch_sub_explicit(&w->pool->running, 1, memory_order_relaxed);
     return took;

@@ -41,6 +41,7 @@ struct pyn_worker {
     struct pyn_worker *next_idle;
     struct pyn_queue inbox; /* nested jobs for this very worker, which waits inside a job */
     bool waiting;           /* inside pyn_pool_wait */
+    atomic_bool has_inbox;  /* something is in the inbox; set under pool->lock, read without */
     bool in_loop;           /* its job has an event loop, */
     int loop_fd;            /* which is told by this */
 
@@ -119,8 +120,10 @@ void pyn_pool_poke(struct pyn_pool *p, struct pyn_worker *w);
 void pyn_pool_enter_loop(struct pyn_pool *p, struct pyn_worker *w, int eventfd);
 /* The event loop was told: runs what is in the inbox. Detached, on the worker's thread. */
 void pyn_pool_serve_inbox(struct pyn_pool *p, struct pyn_worker *w);
-/* Gives a job to a worker that waits inside another one, which runs it nested. false: it does not wait (any more). */
-bool pyn_pool_nest(struct pyn_pool *p, struct pyn_worker *w, struct pyn_job *job);
+/* Gives a job to the worker w, which runs it nested in `outer` when that one waits (now, or in a moment: the caller knows that
+ * it will). false: w does not run `outer` any more. `outer` is only compared. */
+bool pyn_pool_nest(struct pyn_pool *p, struct pyn_worker *w, const struct pyn_job *outer, struct pyn_job *job);
+
 /* For the watchdog, about every millisecond while pyn_pool_active: deposes a leader whose job takes long. */
 void pyn_pool_watch(struct pyn_pool *p, uint64_t now);
 /* Something runs or waits. */

@@ -59,8 +59,8 @@ void pyn_worker_set_leading(struct pyn_worker *w, bool leading);
 /* w->lock held: the job runs from now on (w->now). */
 void pyn_worker_begin(struct pyn_worker *w, struct pyn_job *job);
 
-/* w's outermost job has ended, and its event loop with it. Takes pool->lock. */
-void pyn_pool_leave_loop(struct pyn_pool *p, struct pyn_worker *w);
+/* w's outermost job has ended, and its event loop with it; nothing can be nested in it any more. Takes pool->lock. */
+void pyn_pool_leave_job(struct pyn_pool *p, struct pyn_worker *w);
 
 /* Thread mains. */
 void *pyn_worker_main(void *worker);

@@ -55,19 +55,30 @@ void pyn_worker_begin(struct pyn_worker *w, struct pyn_job *job)
         atomic_fetch_add_explicit(&w->pool->running, 1, memory_order_relaxed);
 }
 
-/* Runs one job from a queue and sends its answer. No lock held. */
+/* Runs one job from a queue, which was begun, and sends its answer. No lock held. */
 static void run_queued(struct pyn_worker *w, struct pyn_job *job)
 {
     const struct pyn_pool_ops *ops = &w->pool->ops;
 
-    w->now = pyn_now();
-    pthread_mutex_lock(&w->lock);
-    pyn_worker_begin(w, job);
-    pthread_mutex_unlock(&w->lock);
     ops->attach(ops->ctx, w);
     ops->run(ops->ctx, w, job);
     ops->detach(ops->ctx, w);
     ops->flush(ops->ctx, w);
+}
+
+/* pool->lock held. The next job from the queues for w, begun: whoever looks for a job, first among those that wait and then
+ * among those that run, must not miss it in between. */
+static struct pyn_job *begin_queued(struct pyn_worker *w)
+{
+    struct pyn_job *job = pyn_pool_next_locked(w->pool, w);
+
+    if (!job)
+        return NULL;
+    w->now = pyn_now();
+    pthread_mutex_lock(&w->lock);
+    pyn_worker_begin(w, job);
+    pthread_mutex_unlock(&w->lock);
+    return job;
 }
 
 /* ---- the leader's batch ---- */
@@ -87,26 +98,47 @@ static bool goes_elsewhere(struct pyn_worker *w, struct pyn_job *job, uint64_t b
     return p->ops.estimate(p->ops.ctx, job) > PYN_LONG_JOB;
 }
 
+/* Queues the jobs at the head of the batch that go elsewhere. Under pool->lock, so that nobody misses one that is
+ * neither here nor there. */
+static void send_elsewhere(struct pyn_worker *w, uint64_t batch_start)
+{
+    struct pyn_job *job;
+
+    pthread_mutex_lock(&w->pool->lock);
+    for (;;) {
+        pthread_mutex_lock(&w->lock);
+        job = w->batch.head;
+        if (job && goes_elsewhere(w, job, batch_start))
+            pyn_queue_pop(&w->batch);
+        else
+            job = NULL;
+        pthread_mutex_unlock(&w->lock);
+        if (!job)
+            break;
+        pyn_pool_push_locked(w->pool, job, w);
+    }
+    pthread_mutex_unlock(&w->pool->lock);
+}
+
 /* The next job that the leader runs itself; the others on the way there are queued. NULL: the batch is empty (done, or
  * taken away by the watchdog). */
 static struct pyn_job *batch_next(struct pyn_worker *w, uint64_t batch_start)
 {
     struct pyn_job *job;
+    bool elsewhere;
 
     for (;;) {
         pthread_mutex_lock(&w->lock);
-        job = pyn_queue_pop(&w->batch);
-        if (job && !goes_elsewhere(w, job, batch_start)) {
+        job = w->batch.head;
+        elsewhere = job && goes_elsewhere(w, job, batch_start);
+        if (job && !elsewhere) {
+            pyn_queue_pop(&w->batch);
             pyn_worker_begin(w, job);
-            pthread_mutex_unlock(&w->lock);
-            return job;
         }
         pthread_mutex_unlock(&w->lock);
-        if (!job)
-            return NULL;
-        pthread_mutex_lock(&w->pool->lock);
-        pyn_pool_push_locked(w->pool, job, w);
-        pthread_mutex_unlock(&w->pool->lock);
+        if (!elsewhere)
+            return job;
+        send_elsewhere(w, batch_start);
     }
 }
 
@@ -236,7 +268,7 @@ static void serve(struct pyn_worker *w)
             pthread_mutex_lock(&p->lock);
             continue;
         }
-        job = pyn_pool_next_locked(p, w);
+        job = begin_queued(w);
         if (job) {
             pthread_mutex_unlock(&p->lock);
             run_queued(w, job);

@@ -67,17 +67,6 @@ static void settle_turn(struct pyn_pool *p, struct pyn_worker *w)
         pyn_pool_pass_turn(p);
 }
 
-/* pool->lock held. What came too late to be nested runs in the same interpreter at least. */
-static void empty_inbox(struct pyn_pool *p, struct pyn_worker *w)
-{
-    struct pyn_job *job;
-
-    while ((job = pyn_queue_pop(&w->inbox))) {
-        job->group = w->group;
-        pyn_pool_push_locked(p, job, w);
-    }
-}
-
 void pyn_pool_enter_loop(struct pyn_pool *p, struct pyn_worker *w, int eventfd)
 {
     pthread_mutex_lock(&p->lock);
@@ -86,11 +75,17 @@ void pyn_pool_enter_loop(struct pyn_pool *p, struct pyn_worker *w, int eventfd)
     pthread_mutex_unlock(&p->lock);
 }
 
-void pyn_pool_leave_loop(struct pyn_pool *p, struct pyn_worker *w)
+void pyn_pool_leave_job(struct pyn_pool *p, struct pyn_worker *w)
 {
+    struct pyn_job *job;
+
     pthread_mutex_lock(&p->lock);
     w->in_loop = false;
-    empty_inbox(p, w);
+    while ((job = pyn_queue_pop(&w->inbox))) { /* too late to be nested: in the same interpreter at least */
+        job->group = w->group;
+        pyn_pool_push_locked(p, job, w);
+    }
+    atomic_store(&w->has_inbox, false);
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -126,8 +121,6 @@ void pyn_pool_wait(struct pyn_pool *p, struct pyn_worker *w, bool (*ready)(void 
         }
     }
     w->waiting = false;
-    if (!w->in_loop)
-        empty_inbox(p, w);
     settle_turn(p, w);
     pthread_mutex_unlock(&p->lock);
 }
@@ -142,22 +135,35 @@ void pyn_pool_poke(struct pyn_pool *p, struct pyn_worker *w)
     pthread_mutex_unlock(&p->lock);
 }
 
-bool pyn_pool_nest(struct pyn_pool *p, struct pyn_worker *w, struct pyn_job *job)
+/* pool->lock held. */
+static bool runs(struct pyn_worker *w, const struct pyn_job *outer)
+{
+    const struct pyn_job *job;
+
+    pthread_mutex_lock(&w->lock);
+    for (job = w->job; job && job != outer; job = job->outer)
+        ;
+    pthread_mutex_unlock(&w->lock);
+    return job != NULL;
+}
+
+bool pyn_pool_nest(struct pyn_pool *p, struct pyn_worker *w, const struct pyn_job *outer, struct pyn_job *job)
 {
     uint64_t one = 1;
-    bool waits;
+    bool taken;
 
     pthread_mutex_lock(&p->lock);
-    waits = w->waiting || w->in_loop;
-    if (waits) {
+    taken = runs(w, outer);
+    if (taken) {
         pyn_queue_push(&w->inbox, job);
-        if (!w->waiting && write(w->loop_fd, &one, sizeof(one)) < 0) {
-            /* It is full: the loop has been told already. */
-        } else if (p->leader != w) {
+        atomic_store(&w->has_inbox, true);
+        /* A leader that waits is the caller itself: it looks at its inbox when this poll is over. An eventfd that is
+         * full has told the loop already. */
+        if (!w->waiting && w->in_loop && write(w->loop_fd, &one, sizeof(one)) < 0)
+            taken = true;
+        else if (w->waiting && p->leader != w)
             pthread_cond_signal(&w->cond);
-        }
-        /* A leader that waits is the caller itself: it looks at its inbox when this poll is over. */
     }
     pthread_mutex_unlock(&p->lock);
-    return waits;
+    return taken;
 }

@@ -44,9 +44,10 @@ static void write_head(struct pyn_rpc_table *t, struct pyn_rpc *r, struct pyn_ou
     pyn_write_atom(&out->buf, "py_rpc");
     pyn_write_int(&out->buf, (int64_t)r->id);
     pyn_write_raw(&out->buf, pid);
-    pyn_write_tuple(&out->buf, 2);
+    pyn_write_tuple(&out->buf, 3);
     pyn_write_int(&out->buf, pyn_host_current_interp());
     pyn_write_int(&out->buf, r->run ? (int64_t)r->run->id : 0);
+    pyn_write_int(&out->buf, r->run ? (int64_t)r->run->depth : 0);
     if (left == PYN_NO_TIMEOUT)
         pyn_write_atom(&out->buf, "infinity");
     else
@@ -89,6 +90,8 @@ static struct pyn_rpc *bridge_open(void *ctx, enum pyn_rpc_target target, struct
         }
         return NULL;
     }
+    if (run)
+        atomic_fetch_add(&run->asking, 1);
     write_head(t, r, out);
     return r;
 }
@@ -175,6 +178,8 @@ static void bridge_close(void *ctx, struct pyn_rpc *r)
 {
     if (pyn_rpc_withdraw(ctx, r) && pyn_link_is_up(r->link))
         call_off(ctx, r);
+    if (r->run)
+        atomic_fetch_sub(&r->run->asking, 1);
     free_rpc(r);
 }
 

@@ -123,6 +123,7 @@ static void route(struct pyn_service *s, struct pyn_request *r)
 struct chain {
     uint64_t run;
     struct pyn_worker *worker;
+    struct pyn_job *outer;
     uint64_t deadline;
     unsigned depth;
 };
@@ -132,9 +133,10 @@ static void find_run(void *ctx, struct pyn_worker *w, struct pyn_job *job)
 {
     struct chain *c = ctx;
 
-    if (pyn_request_of(job)->id != c->run)
+    if (pyn_request_of(job)->id != c->run || atomic_load(&pyn_request_of(job)->asking) == 0)
         return;
     c->worker = w;
+    c->outer = job;
     c->deadline = pyn_request_of(job)->deadline;
     c->depth = pyn_request_of(job)->depth;
 }
@@ -150,7 +152,7 @@ static bool nest(struct pyn_service *s, struct pyn_request *r, uint64_t run)
     if (c.deadline < r->deadline)
         r->deadline = c.deadline;
     r->depth = c.depth + 1;
-    return pyn_pool_nest(s->pool, c.worker, &r->job);
+    return pyn_pool_nest(s->pool, c.worker, c.outer, &r->job);
 }
 
 static void admit(struct pyn_service *s, struct pyn_link *l, const struct pyn_parsed *p, struct pyn_block *block)

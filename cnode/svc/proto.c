@@ -91,11 +91,11 @@ static bool read_timeout(struct pyn_reader *r, uint64_t *ms)
 
 static const char *read_chain(struct pyn_reader *r, struct pyn_parsed *p)
 {
-    int64_t interp, run;
+    int64_t interp, run, depth;
     uint32_t arity;
 
-    if (!pyn_read_tuple(r, &arity) || arity != 2 || !pyn_read_int(r, &interp) || !pyn_read_int(r, &run) || interp < 0 ||
-        interp > INT32_MAX || run < 0)
+    if (!pyn_read_tuple(r, &arity) || arity != 3 || !pyn_read_int(r, &interp) || !pyn_read_int(r, &run) ||
+        !pyn_read_int(r, &depth) || interp < 0 || interp > INT32_MAX || run < 0)
         return "chain must be as a callback was given it";
     p->chain_interp = (int)interp;
     p->chain_run = (uint64_t)run;
@@ -264,7 +264,7 @@ bool pyn_proto_parse(struct pyn_span payload, struct pyn_parsed *p)
     }
     p->op = parse_request(&r, p);
     /* What follows the request in the payload is the rest of a complaint, or nothing. */
-    if (p->op == PYN_OP_RUN && pyn_reader_left(&r) > 0)
+    if (p->op != PYN_OP_BAD && p->op != PYN_OP_BAD_ARGS && pyn_reader_left(&r) > 0)
         p->op = bad(p, "bytes behind the request");
     if (p->op == PYN_OP_BAD_ARGS && pyn_read_skip(&check, &whole))
         p->op = bad(p, "the request is malformed or nested too deeply");
@@ -274,13 +274,14 @@ bool pyn_proto_parse(struct pyn_span payload, struct pyn_parsed *p)
 bool pyn_proto_parse_ping(struct pyn_span payload, struct pyn_reply_to *to)
 {
     struct pyn_reader r = pyn_reader_of(payload);
-    struct pyn_span word;
+    struct pyn_span word, asker;
     uint32_t arity;
 
     *to = (struct pyn_reply_to){0};
     return pyn_read_tuple(&r, &arity) && arity == 3 && pyn_read_atom(&r, &word) && pyn_span_is(word, "$gen_call") &&
            pyn_read_tuple(&r, &arity) && arity == 2 && read_from(&r, to) && pyn_read_tuple(&r, &arity) && arity == 2 &&
-           pyn_read_atom(&r, &word) && pyn_span_is(word, "is_auth");
+           pyn_read_atom(&r, &word) && pyn_span_is(word, "is_auth") && !pyn_read_skip(&r, &asker) &&
+           pyn_reader_left(&r) == 0;
 }
 
 /* ---- answers ---- */

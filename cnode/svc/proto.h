@@ -8,7 +8,7 @@
  *             {exec, Code [, Options]}
  *             {cancel, Tag}       the call of that tag, or of the alias in it, ends with {error, interrupted}
  *             info, version
- *   Options   Timeout (milliseconds | infinity), or a map of timeout, traceback (boolean), chain ({Interpreter, Run}: the
+ *   Options   Timeout (milliseconds | infinity), or a map of timeout, traceback (boolean), chain ({Interpreter, Run, Depth}: the
  *             call is made by a callback of that run, see svc/rpc.h)
  *   Result    {ok, Value} | ok | {error, Reason}
  *

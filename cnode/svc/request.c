@@ -22,6 +22,7 @@ struct pyn_request *pyn_request_new(struct pyn_link *link, struct pyn_block *blo
     };
     atomic_init(&r->refs, 1);
     atomic_init(&r->answered, false);
+    atomic_init(&r->asking, 0);
     return r;
 }
 

@@ -16,6 +16,7 @@ struct pyn_request {
     struct pyn_job job; /* first: a job is a request */
     atomic_uint refs;
     atomic_bool answered;
+    atomic_uint asking; /* requests to Erlang that it has under way: calls of these callbacks are nested in it */
     uint64_t id;          /* never 0, never used twice */
     uint64_t arrived;
     uint64_t deadline;    /* PYN_NEVER: none */

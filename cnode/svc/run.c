@@ -180,15 +180,20 @@ static void pin_name(void *ctx, struct pyn_span name)
     pyn_pins_set_name(p->service->pins, name, p->group);
 }
 
-/* The interpreter that ran an exec is the caller's from now on. Attached. */
-static void pin(struct pyn_service *s, struct pyn_worker *w, struct pyn_request *r)
+/* The interpreter that runs an exec is the caller's from now on, however the exec ends: the caller may hear of a timeout
+ * before it does. */
+static void pin_caller(struct pyn_service *s, struct pyn_worker *w, struct pyn_request *r)
 {
-    struct pinning p = {s, w->group};
-    struct pyn_desk *d = w->seat;
-
-    pyn_call_new_names(d->seat, pin_name, &p);
     if (r->to.pid.len > 0 && pyn_watch_add(s->watch, s->node, own_pid(s), r->link, r->to.pid))
         pyn_pins_set_caller(s->pins, r->to.pid, w->group);
+}
+
+/* The names that the exec bound are looked for here from now on. Attached. */
+static void pin_names(struct pyn_service *s, struct pyn_worker *w)
+{
+    struct pinning p = {s, w->group};
+
+    pyn_call_new_names(((struct pyn_desk *)w->seat)->seat, pin_name, &p);
 }
 
 /* ---- running ---- */
@@ -225,6 +230,8 @@ static void run_request(struct pyn_service *s, struct pyn_worker *w, struct pyn_
 
     if (r->to.pid.len > 0)
         frame = pyn_proto_begin_reply(&o->buf, &r->to, own_pid(s));
+    if (r->pins && s->pins)
+        pin_caller(s, w, r);
     outer = pyn_seat_begin(d->seat, r->id);
     outcome = pyn_call_run(d->seat, &r->call, o);
     interrupted = pyn_seat_end(d->seat, outer);
@@ -233,11 +240,12 @@ static void run_request(struct pyn_service *s, struct pyn_worker *w, struct pyn_
         move_to_main(s, w, r);
         return;
     }
-    if (r->pins && s->pins && outcome == PYN_CALL_OK)
-        pin(s, w, r);
+    if (r->pins && s->pins)
+        pin_names(s, w);
     learn(s, r, pyn_worker_done(w));
     count(s, outcome, interrupted);
-    if (pyn_request_claim(r) && r->to.pid.len > 0 && !interrupted)
+    /* What was interrupted is answered by who had it interrupted, perhaps only after this. */
+    if (!interrupted && pyn_request_claim(r) && r->to.pid.len > 0)
         send_result(s, d, r, o, frame);
     pyn_run_dispose(s, r);
 }

@@ -97,7 +97,8 @@ bool pyn_watch_add(struct pyn_watch *w, struct pyn_node *node, struct pyn_span o
     pthread_mutex_lock(&w->lock);
     for (e = *bucket; e && !known; e = e->next_by_pid)
         known = e->hash == hash && e->link_id == pyn_link_id(link) && pyn_span_eq(span_of(&e->pid), pid);
-    if (!known && w->count < w->max && (e = new_entry(node, pyn_link_id(link), hash, pid))) {
+    /* What is added after the link went down nobody would forget (it goes down before pyn_watch_forget_link). */
+    if (!known && pyn_link_is_up(link) && w->count < w->max && (e = new_entry(node, pyn_link_id(link), hash, pid))) {
         e->next_by_pid = *bucket;
         *bucket = e;
         w->count++;

@@ -22,6 +22,22 @@
 -export([await/1]).
 -export([await/2]).
 
+%% Erlang functions for Python.
+-export([register_function/2]).
+-export([register_function/3]).
+-export([unregister_function/1]).
+
+%% The state that all nodes and all Python workers share.
+-export([state_fetch/1]).
+-export([state_store/2]).
+-export([state_remove/1]).
+-export([state_clear/0]).
+-export([state_keys/0]).
+-export([state_incr/1]).
+-export([state_incr/2]).
+-export([state_decr/1]).
+-export([state_decr/2]).
+
 %% Information.
 -export([version/0]).
 -export([execution_mode/0]).
@@ -37,6 +53,7 @@
 -type code() :: binary() | string().
 -type options() :: py_call:options().
 -type result() :: {ok, term()} | {error, term()}.
+-type counted() :: integer() | {error, not_a_counter | state_full | coordinator_down | timeout}.
 -type mode() :: free_threaded | subinterp | multi_executor.
 
 -define(DEFAULT_TIMEOUT, 30000).
@@ -95,9 +112,7 @@ cast(Module, Function, Args) ->
 
 -spec cast(name(), name(), list(), map()) -> ok | {error, term()}.
 cast(Module, Function, Args, Kwargs) ->
-    with_call(Module, Function, Args, Kwargs, ?DEFAULT_TIMEOUT, fun(Kind, _How, Request) ->
-        py_call:cast(Kind, Request)
-    end).
+    with_call(Module, Function, Args, Kwargs, ?DEFAULT_TIMEOUT, fun py_call:cast/3).
 
 %% Calls that are awaited later.
 
@@ -126,6 +141,75 @@ await(Ref) ->
 -spec await(reference(), timeout()) -> result().
 await(Ref, Timeout) ->
     py_async:await(Ref, Timeout).
+
+%% Erlang functions for Python.
+
+%% The function gets one argument, the list of the arguments that Python gave. It runs on this node, in a process of
+%% its own. All of Python can call it when this returns. Of two functions by one name the later one counts.
+-spec register_function(name(), fun(([term()]) -> term())) ->
+    ok | {error, coordinator_down | {not_text, term()} | {bad_function, term()}}.
+register_function(Name, Fun) when is_function(Fun, 1) ->
+    with_name(Name, fun(Text) -> py_functions:register(Text, Fun) end);
+register_function(_, Other) ->
+    {error, {bad_function, Other}}.
+
+-spec register_function(name(), module(), atom()) ->
+    ok | {error, coordinator_down | {not_text, term()} | {bad_function, term()}}.
+register_function(Name, Module, Function) when is_atom(Module), is_atom(Function) ->
+    with_name(Name, fun(Text) -> py_functions:register(Text, {Module, Function}) end);
+register_function(_, Module, Function) ->
+    {error, {bad_function, {Module, Function}}}.
+
+%% From whatever node it was registered. A name that has no function is no error.
+-spec unregister_function(name()) -> ok | {error, coordinator_down | {not_text, term()}}.
+unregister_function(Name) ->
+    with_name(Name, fun py_functions:unregister/1).
+
+with_name(Name, Next) when is_atom(Name) ->
+    Next(atom_to_binary(Name));
+with_name(Name, Next) ->
+    case text(Name) of
+        {error, _} = Error -> Error;
+        Text -> Next(Text)
+    end.
+
+%% Shared state. Keys are exact terms; a string of Python is a binary.
+
+-spec state_fetch(term()) -> {ok, term()} | {error, not_found | coordinator_down | timeout}.
+state_fetch(Key) ->
+    py_state:fetch(Key).
+
+-spec state_store(term(), term()) -> ok | {error, state_full | coordinator_down | timeout}.
+state_store(Key, Value) ->
+    py_state:store(Key, Value).
+
+-spec state_remove(term()) -> ok | {error, coordinator_down | timeout}.
+state_remove(Key) ->
+    py_state:remove(Key).
+
+-spec state_clear() -> ok | {error, coordinator_down | timeout}.
+state_clear() ->
+    py_state:clear().
+
+-spec state_keys() -> [term()] | {error, coordinator_down | timeout}.
+state_keys() ->
+    py_state:keys().
+
+-spec state_incr(term()) -> counted().
+state_incr(Key) ->
+    py_state:incr(Key, 1).
+
+-spec state_incr(term(), integer()) -> counted().
+state_incr(Key, By) ->
+    py_state:incr(Key, By).
+
+-spec state_decr(term()) -> counted().
+state_decr(Key) ->
+    py_state:incr(Key, -1).
+
+-spec state_decr(term(), integer()) -> counted().
+state_decr(Key, By) ->
+    py_state:incr(Key, -By).
 
 %% Information.
 
@@ -218,7 +302,7 @@ name(Name) -> text(Name).
 code(Code) when is_binary(Code) -> Code;
 code(Code) -> text(Code).
 
-text(Text) when is_list(Text) ->
+text(Text) when is_list(Text); is_binary(Text) ->
     try unicode:characters_to_binary(Text) of
         Binary when is_binary(Binary) -> Binary;
         _ -> {error, {not_text, Text}}

@@ -32,4 +32,5 @@ why(Why) -> Why.
 -spec stop(term()) -> ok.
 stop(_) ->
     ok = py_router:forget(),
+    ok = py_coordinators:forget(),
     py_semaphore:forget().

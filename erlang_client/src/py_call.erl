@@ -7,7 +7,8 @@
 -export([request_options/1]).
 -export([run/3]).
 -export([run/4]).
--export([cast/2]).
+-export([cast/3]).
+-export([enter_chain/3]).
 
 -export_type([how/0, options/0, exchange/0]).
 
@@ -20,21 +21,42 @@
 }.
 -type how() :: #how{}.
 %% What sends a request to a node and waits for its result.
--type exchange() :: fun((node(), pid(), py_proto:request(), timeout()) -> py_proto:result()).
+-type exchange() :: fun((node(), py_proto:link(), py_proto:request(), timeout()) -> py_proto:result()).
 
 -define(CHAIN, '$py_chain').
+-define(SLACK_MS, 100).
 %% The longest time that `receive` takes.
 -define(MAX_TIMEOUT, 16#ffffffff).
 -define(IS_TIMEOUT(T), (T =:= infinity orelse (is_integer(T) andalso T >= 0 andalso T =< ?MAX_TIMEOUT))).
 
+%% The calling process is a callback, which has that much time. A call of it gets a moment more: when the time is over,
+%% the C-node ends the call that waits for the callback first, so that it cannot see how others ended for that.
+-spec enter_chain(node(), term(), timeout()) -> ok.
+enter_chain(Node, Id, infinity) ->
+    _ = put(?CHAIN, #chain{node = Node, id = Id, deadline = infinity}),
+    ok;
+enter_chain(Node, Id, Timeout) ->
+    Deadline = erlang:monotonic_time(millisecond) + Timeout + ?SLACK_MS,
+    _ = put(?CHAIN, #chain{node = Node, id = Id, deadline = Deadline}),
+    ok.
+
 %% What the options of the caller say, and where in a chain of callbacks it is.
 -spec how(term()) -> how() | {error, {bad_option, term()}}.
 how(Timeout) when ?IS_TIMEOUT(Timeout) ->
-    #how{timeout = Timeout, chain = get(?CHAIN)};
+    chained(#how{timeout = Timeout}, get(?CHAIN));
 how(#{} = Options) ->
-    maps:fold(fun option/3, #how{chain = get(?CHAIN)}, Options);
+    chained(maps:fold(fun option/3, #how{}, Options), get(?CHAIN));
 how(Other) ->
     {error, {bad_option, Other}}.
+
+%% A callback's call has no more time than the callback.
+chained(#how{timeout = Timeout} = How, #chain{deadline = Deadline} = Chain) when is_integer(Deadline) ->
+    Left = max(0, Deadline - erlang:monotonic_time(millisecond)),
+    How#how{timeout = min(Timeout, Left), chain = Chain};
+chained(#how{} = How, Chain) ->
+    How#how{chain = Chain};
+chained(Error, _) ->
+    Error.
 
 option(timeout, T, #how{} = How) when ?IS_TIMEOUT(T) -> How#how{timeout = T};
 option(node, Node, #how{} = How) when is_atom(Node) -> How#how{node = Node};
@@ -44,11 +66,14 @@ option(_, _, Error) -> Error.
 
 %% What the C-node has to know of it.
 -spec request_options(how()) -> py_proto:options().
-request_options(#how{timeout = Timeout, traceback = Traceback, chain = Chain}) ->
-    py_proto:options(Timeout, Traceback, Chain).
+request_options(#how{timeout = Timeout, traceback = Traceback, chain = undefined}) ->
+    py_proto:options(Timeout, Traceback, undefined);
+request_options(#how{timeout = Timeout, traceback = Traceback, chain = #chain{id = Id}}) ->
+    py_proto:options(Timeout, Traceback, Id).
 
 %% A call that is made in a callback has its slot already: the one of the call that waits for the callback. To take
-%% another would be a deadlock as soon as all slots wait for callbacks.
+%% another would be a deadlock as soon as all slots wait for callbacks. It goes to the C-node that waits, and runs there
+%% on the thread that waits; what asks for another C-node by name is no part of the chain there.
 -spec run(py_router:kind(), how(), py_proto:request()) -> py_proto:result().
 run(Kind, How, Request) ->
     run(Kind, How, Request, fun py_proto:request/4).
@@ -65,24 +90,38 @@ run(Kind, #how{chain = undefined, timeout = Timeout} = How, Request, Exchange) -
         {error, _} = Error ->
             Error
     end;
+run(Kind, #how{node = Wanted, chain = #chain{node = Node}} = How, Request, Exchange) when
+    Wanted =:= any; Wanted =:= Node
+->
+    nest(Kind, How#how{node = Node}, Request, Exchange);
 run(Kind, How, Request, Exchange) ->
-    send(Kind, How, Request, Exchange).
+    send(Kind, How, py_proto:without_chain(Request), Exchange).
 
-%% A process that is killed leaves its call on the counter; py_router sets that right.
-send(Kind, #how{node = Wanted, timeout = Timeout}, Request, Exchange) ->
-    case py_router:pick(Kind, Wanted) of
-        #target{node = Node, link = Link, load = none} ->
-            Exchange(Node, Link, Request, Timeout);
-        #target{node = Node, link = Link, load = Load, slot = Slot} ->
-            ok = atomics:add(Load, Slot, 1),
-            try Exchange(Node, Link, Request, Timeout) after atomics:sub(Load, Slot, 1) end;
-        {error, _} = Error ->
-            Error
+%% The C-node that waits may be none of this node's, but only the coordinator's. Then there is no link process.
+nest(Kind, #how{node = Node, timeout = Timeout} = How, Request, Exchange) ->
+    case py_router:pick(Kind, Node) of
+        #target{} = Target -> exchange(Target, How, Request, Exchange);
+        {error, _} -> Exchange(Node, py_proto:server(Node), Request, Timeout)
     end.
 
+send(Kind, #how{node = Wanted} = How, Request, Exchange) ->
+    case py_router:pick(Kind, Wanted) of
+        #target{} = Target -> exchange(Target, How, Request, Exchange);
+        {error, _} = Error -> Error
+    end.
+
+%% A process that is killed leaves its call on the counter; py_router sets that right.
+exchange(#target{node = Node, link = Link, load = none}, #how{timeout = Timeout}, Request, Exchange) ->
+    Exchange(Node, Link, Request, Timeout);
+exchange(#target{node = Node, link = Link, load = Load, slot = Slot}, #how{timeout = Timeout}, Request, Exchange) ->
+    ok = atomics:add(Load, Slot, 1),
+    try Exchange(Node, Link, Request, Timeout) after atomics:sub(Load, Slot, 1) end.
+
 %% Nobody waits for a cast, so it holds no slot; when there is no node it is lost, as any cast to a node that is down.
--spec cast(py_router:kind(), py_proto:request()) -> ok.
-cast(Kind, Request) ->
+-spec cast(py_router:kind(), how(), py_proto:request()) -> ok.
+cast(_, #how{chain = #chain{node = Node}}, Request) ->
+    py_proto:send_cast(Node, Request);
+cast(Kind, _, Request) ->
     case py_router:pick(Kind, any) of
         #target{node = Node} -> py_proto:send_cast(Node, Request);
         {error, _} -> ok

@@ -1,10 +1,16 @@
 -include("py_router.hrl").
 
+%% In a callback: the call that waits for it, on which C-node, and until when (monotonic time in milliseconds).
+-record(chain, {
+    node :: node(),
+    id :: term(),
+    deadline :: integer() | infinity
+}).
+
 %% How a call is to be made.
 -record(how, {
     timeout = 30000 :: timeout(),
     node = any :: node() | any,
     traceback = false :: boolean(),
-    %% Set in a callback: the calls that wait for it.
-    chain :: undefined | term()
+    chain :: undefined | #chain{}
 }).

@@ -11,6 +11,7 @@
 -export([check/1]).
 -export([workers/2]).
 -export([worker_counts/1]).
+-export([coordinators/1]).
 
 -export_type([config/0]).
 
@@ -49,11 +50,17 @@ worker_counts(#{execution_mode := Mode} = Config) ->
 worker_counts(Config) ->
     lists:usort([workers(Mode, Config) || Mode <- modes()]).
 
+%% The coordinators of this node, the one to be preferred first. Known only when the node has its name.
+-spec coordinators(config()) -> [node(), ...].
+coordinators(#{coordinator := Node}) -> [Node];
+coordinators(_) -> [node()].
+
 modes() ->
     [free_threaded, subinterp, multi_executor].
 
 defaults() ->
     #{
+        max_callbacks => 10000,
         max_concurrent => erlang:system_info(schedulers) * 2 + 1,
         nodes => [local],
         imports => [],
@@ -70,6 +77,8 @@ keys() ->
         {num_async_workers, fun workers_number/1},
         {num_subinterp_workers, fun workers_number/1},
         {coordinator, fun node_name/1},
+        {max_callbacks, fun positive/1},
+        {state_max, fun positive/1},
         {nodes, fun nodes/1},
         {execution_mode, fun mode/1},
         {python, fun python/1},

@@ -37,6 +37,8 @@
 -export([exec/2]).
 -export([options/3]).
 -export([set_timeout/2]).
+-export([without_chain/1]).
+-export([server/1]).
 
 %% Sending them.
 -export([request/4]).
@@ -50,7 +52,7 @@
 -export([answer/3]).
 -export([member/1]).
 
--export_type([request/0, options/0, result/0, info/0]).
+-export_type([request/0, options/0, result/0, info/0, link/0]).
 
 -type name() :: atom() | binary().
 -type options() :: timeout() | #{timeout := timeout(), traceback => boolean(), chain => term()}.
@@ -60,6 +62,8 @@
     | {exec, binary(), options()}.
 -type result() :: ok | {ok, term()} | {error, term()}.
 -type info() :: map().
+%% What stands for the connection to a C-node.
+-type link() :: pid() | {py, node()}.
 
 %% [alias | Ref] is how gen marks the tag of a request that is answered by an alias.
 -dialyzer({no_improper_lists, [request/4, send_as/4, send_info/1]}).
@@ -96,6 +100,21 @@ set_timeout(Request, Timeout) ->
         _ -> setelement(Last, Request, Timeout)
     end.
 
+%% The same request outside of any chain of callbacks.
+-spec without_chain(request()) -> request().
+without_chain(Request) ->
+    Last = tuple_size(Request),
+    case element(Last, Request) of
+        #{timeout := Timeout, traceback := true} -> setelement(Last, Request, options(Timeout, true, undefined));
+        #{timeout := Timeout} -> setelement(Last, Request, Timeout);
+        _ -> Request
+    end.
+
+%% Stands for a C-node that this node has no link process for. To monitor it connects the nodes, which may take a while.
+-spec server(node()) -> link().
+server(Node) ->
+    {?SERVER, Node}.
+
 %% Sends the request and waits. Link is the local process that stands for the connection to Node (py_link): it ends
 %% with the connection, and then its reason is ours. So only three things can end the waiting: the answer, the
 %% link's end, the timeout. An answer after the timeout is dropped by the VM, since removing the monitor
@@ -106,7 +125,7 @@ set_timeout(Request, Timeout) ->
 %%
 %% Sending and receiving are in one function because a receive finds its place in a long mailbox at once only when
 %% the reference is made in the same function.
--spec request(node(), pid(), request() | info | version, timeout()) -> result().
+-spec request(node(), link(), request() | info | version, timeout()) -> result().
 request(Node, Link, Request, Timeout) ->
     Ref = erlang:monitor(process, Link, [{alias, reply_demonitor}]),
     Sender = send(Node, {'$gen_call', {self(), [alias | Ref]}, Request}),
@@ -138,7 +157,7 @@ send(Node, Message) ->
 
 %% Sends the request in the name of another process and does not wait. The messages that answer/3 understands come
 %% to the calling process.
--spec send_as(pid(), node(), pid(), request()) -> reference().
+-spec send_as(pid(), node(), link(), request()) -> reference().
 send_as(Caller, Node, Link, Request) ->
     Ref = erlang:monitor(process, Link, [{alias, reply_demonitor}]),
     _ = send(Node, {'$gen_call', {Caller, [alias | Ref]}, Request}),

@@ -65,7 +65,9 @@
 }).
 
 -define(TABLE, ?MODULE).
--define(NUMBERS, ?MODULE).
+%% What the fast path needs: the numbers, and the table by its identifier, because every use of its name would take
+%% a lock that all schedulers share.
+-define(FAST, ?MODULE).
 -define(HELD, '$py_slots').
 -define(LOOK_AGAIN_MS, 100).
 %% A record of a slot that was taken without waiting; one that the server gave has the reference of the request,
@@ -148,11 +150,11 @@ create(Max) ->
     ok = atomics:put(Numbers, ?GATE, Max),
     ok = atomics:put(Numbers, ?MAX, Max),
     ok = atomics:put(Numbers, ?CEILING, Max),
-    persistent_term:put(?NUMBERS, Numbers).
+    persistent_term:put(?FAST, {ets:whereis(?TABLE), Numbers}).
 
 -spec forget() -> ok.
 forget() ->
-    _ = persistent_term:erase(?NUMBERS),
+    _ = persistent_term:erase(?FAST),
     ok.
 
 -spec start_link() -> {ok, pid()} | ignore | {error, term()}.
@@ -162,29 +164,31 @@ start_link() ->
 %% Taking and giving back.
 
 numbers() ->
-    persistent_term:get(?NUMBERS).
+    {_, Numbers} = persistent_term:get(?FAST),
+    Numbers.
 
 -spec take(key(), timeout()) -> ok | {waited, timeout()} | full.
 take(Key, Timeout) ->
-    Numbers = numbers(),
+    {Table, Numbers} = persistent_term:get(?FAST),
     case atomics:get(Numbers, ?GATE) of
         0 -> wait(Key, Timeout);
         Max ->
-            true = ets:insert(?TABLE, {Key, self(), ?TAKEN}),
-            case ets:info(?TABLE, size) =< Max of
+            true = ets:insert(Table, {Key, self(), ?TAKEN}),
+            case ets:info(Table, size) =< Max of
                 true -> ok;
-                false -> step_back(Key, Timeout)
+                false -> step_back(Table, Key, Timeout)
             end
     end.
 
-step_back(Key, Timeout) ->
-    true = ets:delete(?TABLE, Key),
+step_back(Table, Key, Timeout) ->
+    true = ets:delete(Table, Key),
     wait(Key, Timeout).
 
 give_back(Key) ->
     try
-        true = ets:delete(?TABLE, Key),
-        case atomics:get(numbers(), ?GATE) of
+        {Table, Numbers} = persistent_term:get(?FAST),
+        true = ets:delete(Table, Key),
+        case atomics:get(Numbers, ?GATE) of
             0 -> gen_server:cast(?MODULE, released);
             _ -> ok
         end

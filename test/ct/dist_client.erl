@@ -217,7 +217,8 @@ control_bytes(Tuple, Payload) ->
 bytes({raw, Bytes}) -> Bytes;
 bytes(Term) -> term_to_binary(Term, [{minor_version, 2}]).
 
-%% tick | {Control, none | {ok, Payload}} | {error, Reason}
+%% tick | {Control, none | {ok, Payload}} | {error, Reason}. A payload that no Erlang node could have sent (a tag that was
+%% damaged on purpose comes back as it was) is {undecodable, Bytes} instead of {ok, Payload}.
 recv(C) ->
     recv(C, ?TIMEOUT).
 
@@ -226,13 +227,28 @@ recv(C, Timeout) ->
         {ok, <<>>} ->
             tick;
         {ok, <<112, Rest/binary>>} ->
-            {Control, Used} = binary_to_term(Rest, [used]),
+            {Control, Used} = control_of(Rest),
             case Rest of
                 <<_:Used/binary>> -> {Control, none};
-                <<_:Used/binary, Payload/binary>> -> {Control, {ok, binary_to_term(Payload)}}
+                <<_:Used/binary, Payload/binary>> -> {Control, decode(Payload)}
             end;
         {error, _} = E ->
             E
+    end.
+
+%% The control message may have a damaged pid or reference, too: then it is `undecodable`, and the payload is not found.
+control_of(Bytes) ->
+    try
+        binary_to_term(Bytes, [used])
+    catch
+        error:badarg -> {undecodable, byte_size(Bytes)}
+    end.
+
+decode(Payload) ->
+    try
+        {ok, binary_to_term(Payload)}
+    catch
+        error:badarg -> {undecodable, Payload}
     end.
 
 recv_frame(#client{socket = S}, Timeout) ->

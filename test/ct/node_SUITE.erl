@@ -12,7 +12,8 @@ all() ->
 groups() ->
     [{stock, [], [ping, ping_from_peer, gen_server_call, gen_server_cast, plain_messages, messages_in_no_form,
                   monitor_py, monitor_unknown, monitor_ends_with_node, links_to_its_pid, link_unknown, signals_to_its_pid,
-                  hidden_node, caller_that_left_is_forgotten]},
+                  hidden_node, caller_that_left_is_forgotten, callers_that_leave_early,
+                  stuck_worker_comes_back]},
      {clients, [], [handshake_flags, many_connections, silent_clients_delay_nobody, garbage_is_refused,
                     wrong_cookie, wrong_cookie_of_a_node, handshake_time_limit, own_name_is_refused, unnamed_is_refused,
                     same_name_again_replaces, too_many_links, simultaneous_lower, simultaneous_higher,
@@ -173,7 +174,37 @@ caller_that_left_is_forgotten(_Config) ->
     pyn_ct:wait_until(fun() -> I = pyn_ct:info(P), maps:get(watched, I) =:= 0 andalso maps:get(queued, I) =:= 0 end),
     ?assertEqual({ok, 1}, pyn_ct:call(P, {eval, <<"1">>})),
     pyn_ct:wait_until(fun() -> pyn_ct:info(P, in_flight) =:= 0 end),
-    ?assertEqual(0, pyn_ct:info(P, watched)),
+    ?assertEqual(0, pyn_ct:stop(P)).
+
+%% A connection that goes at the very moment in which its caller comes under watch leaves nothing behind either.
+callers_that_leave_early(_Config) ->
+    P = pyn_ct:start(),
+    [begin
+         {ok, C} = connect(P, N),
+         _ = [dist_client:request(C, {call, time, sleep, [0.025]}) || _ <- lists:seq(1, 6)],
+         %% Callers come under watch after 20 ms.
+         receive after 18 + N rem 8 -> dist_client:close(C) end
+     end || N <- lists:seq(1, 60)],
+    pyn_ct:wait_until(fun() ->
+        #{watched := Watched, in_flight := InFlight, links := Links} = pyn_ct:info(P),
+        {Watched, InFlight, Links} =:= {0, 0, 1}
+    end),
+    ?assertEqual(0, pyn_ct:stop(P)).
+
+%% A worker that was given up comes back from its C code, and calls are served as before.
+stuck_worker_comes_back(_Config) ->
+    P = pyn_ct:start(["--workers", "2"]),
+    [begin
+         ?assertEqual({error, timeout}, pyn_ct:call(P, {call, time, sleep, [0.3 + N * 0.01], #{}, 20})),
+         pyn_ct:wait_until(fun() -> pyn_ct:info(P, in_flight) =:= 0 end),
+         [begin
+              T0 = erlang:monotonic_time(millisecond),
+              ?assertEqual({ok, X}, pyn_ct:call(P, {call, copy, copy, [X]})),
+              Took = erlang:monotonic_time(millisecond) - T0,
+              ?assert(Took < 2000, Took)
+          end || X <- lists:seq(1, 50)]
+     end || N <- lists:seq(0, 9)],
+    ?assertEqual(0, pyn_ct:info(P, stuck)),
     ?assertEqual(0, pyn_ct:stop(P)).
 
 %% --- Clients made by hand ---

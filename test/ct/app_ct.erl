@@ -1,0 +1,71 @@
+%% The application for the suites, on this node and on others.
+%%
+%%     app_ct:start([{num_workers, 1}]),            a coordinator with a pynode of its own
+%%     B = app_ct:start_peer([{coordinator, node()}, {nodes, []}]),
+%%     app_ct:stop_peer(B), app_ct:stop().
+-module(app_ct).
+-export([start/0, start/1, stop/0, workers/1]).
+-export([start_peer/1, start_peer/2, stop_peer/1, kill_peer/1, node_of/1, on/2]).
+-export([pynode/0, mode/0]).
+
+-define(APP, erlang_python).
+
+start() ->
+    start([]).
+
+start(Env) ->
+    stop(),
+    ok = application:load(?APP),
+    [ok = application:set_env(?APP, Key, Value) || {Key, Value} <- defaults() ++ Env],
+    {ok, _} = application:ensure_all_started(?APP),
+    ok.
+
+stop() ->
+    _ = application:stop(?APP),
+    _ = application:unload(?APP),
+    ok.
+
+%% The modules of test/py can be imported.
+defaults() ->
+    [{pynode_args, ["--path", filename:join([pyn_ct:root(), "test", "py"])]}, {start_timeout, 60000}].
+
+%% That many workers in any mode.
+workers(N) ->
+    [{num_workers, N}, {num_executors, N}, {num_subinterp_workers, N}].
+
+%% A node of its own with the application on it.
+start_peer(Env) ->
+    start_peer(pyn_ct:unique("app"), Env).
+
+start_peer(Name, Env) ->
+    Ebin = filename:dirname(code:which(py)),
+    {ok, Peer, Node} =
+        peer:start(#{name => Name, connection => standard_io, wait_boot => 60000,
+                     args => ["-setcookie", atom_to_list(erlang:get_cookie()), "-connect_all", "false",
+                              "-pa", Ebin, filename:dirname(code:which(?MODULE))]}),
+    ok = on({Peer, Node}, fun() -> start(Env) end),
+    {Peer, Node}.
+
+stop_peer({Peer, _}) ->
+    _ = (catch peer:stop(Peer)),
+    ok.
+
+%% At once, and without a word to anybody.
+kill_peer({Peer, _} = P) ->
+    OsPid = on(P, fun os:getpid/0),
+    Ref = erlang:monitor(process, Peer),
+    _ = os:cmd("kill -9 " ++ OsPid),
+    receive {'DOWN', Ref, process, Peer, _} -> ok end.
+
+node_of({_, Node}) -> Node.
+
+on({Peer, _}, Fun) ->
+    peer:call(Peer, erlang, apply, [Fun, []], 120000).
+
+%% The C-node of this node.
+pynode() ->
+    [Node] = py_router:known_nodes(),
+    Node.
+
+mode() ->
+    py:execution_mode().

@@ -1,0 +1,458 @@
+%% Deadlines, interrupts, cancelling, admission, and the death of callers. What ran and what did not is seen by files that
+%% Python code writes to.
+-module(deadline_SUITE).
+-export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
+-export([timeout_while_sleeping/1, timeout_while_looping/1, timeout_in_eval_and_exec/1, timeout_while_converting/1,
+         timeout_while_c_holds_the_lock/1, timeout_of_nothing/1, timeout_errors_of_python/1, many_timeouts/1,
+         late_interrupts/1, late_interrupts_among_others/1, clean_up_code_runs/1, swallowed_interrupts/1,
+         stuck_workers_are_replaced/1, too_many_stuck_workers/1, stuck_worker_comes_back/1,
+         expired_in_queue/1, cancel_running/1, cancel_by_alias/1, cancel_queued/1, cancel_at_once/1, cancel_nothing/1,
+         caller_dies_while_running/1, caller_dies_while_queued/1, node_of_callers_stops/1, node_of_callers_is_killed/1,
+         overloaded/1, overloaded_by_many/1, reading_goes_on/1]).
+-include_lib("stdlib/include/assert.hrl").
+
+%% How much later than at its deadline an answer may come, on a busy machine, in ms.
+-define(LATE, 300).
+
+suite() ->
+    [{timetrap, {seconds, 90}}].
+
+all() ->
+    [timeout_while_sleeping, timeout_while_looping, timeout_in_eval_and_exec, timeout_while_converting,
+     timeout_while_c_holds_the_lock, timeout_of_nothing, timeout_errors_of_python, many_timeouts,
+     late_interrupts, late_interrupts_among_others, clean_up_code_runs, swallowed_interrupts,
+     stuck_workers_are_replaced, too_many_stuck_workers, stuck_worker_comes_back,
+     expired_in_queue, cancel_running, cancel_by_alias, cancel_queued, cancel_at_once, cancel_nothing,
+     caller_dies_while_running, caller_dies_while_queued, node_of_callers_stops, node_of_callers_is_killed,
+     overloaded, overloaded_by_many, reading_goes_on].
+
+init_per_suite(Config) ->
+    Config.
+
+end_per_suite(_Config) ->
+    pyn_ct:stop_all().
+
+%% A pynode for each case, as they leave workers stuck; so many workers.
+init_per_testcase(Case, Config) ->
+    Args = case Case of
+               too_many_stuck_workers -> ["--workers", "2", "--max-stuck", "2", "--drain-timeout", "500"];
+               overloaded -> ["--workers", "1", "--max-queue", "4"];
+               overloaded_by_many -> ["--workers", "2", "--max-queue", "4"];
+               _ -> ["--workers", integer_to_list(workers(Case))]
+           end,
+    [{pynode, pyn_ct:start(Args)} | Config].
+
+workers(timeout_while_looping) -> 2;
+workers(many_timeouts) -> 2;
+workers(late_interrupts_among_others) -> 4;
+workers(node_of_callers_stops) -> 2;
+workers(node_of_callers_is_killed) -> 2;
+workers(_) -> 1.
+
+end_per_testcase(too_many_stuck_workers, _Config) ->
+    pyn_ct:stop_all();
+end_per_testcase(_Case, Config) ->
+    Works = (catch pyn_ct:call(pynode(Config), {call, math, sqrt, [16]}, 10000)),
+    Log = lists:sublist(lists:reverse(pyn_ct:log(pynode(Config))), 20),
+    pyn_ct:stop_all(),
+    case Works of
+        {ok, 4.0} -> ok;
+        Other -> {fail, {node_does_not_work, Other, Log}}
+    end.
+
+pynode(Config) -> proplists:get_value(pynode, Config).
+
+call(Config, F, Args) -> call(Config, F, Args, 30000).
+call(Config, F, Args, Timeout) -> pyn_ct:call(pynode(Config), {call, t_slow, F, Args, #{}, Timeout}).
+
+info(Config, Key) -> pyn_ct:info(pynode(Config), Key).
+
+%%% Timeouts
+
+timeout_while_sleeping(Config) ->
+    on_time(200, fun() -> {error, timeout} = call(Config, sleep, [1.0], 200) end),
+    on_time(50, fun() -> {error, timeout} = call(Config, sleep, [1.0], 50) end),
+    {ok, <<"slept">>} = call(Config, sleep, [0.01], 5000),
+    {ok, <<"slept">>} = call(Config, sleep, [0.01], infinity),
+    2 = info(Config, timeouts).
+
+timeout_while_looping(Config) ->
+    File = file(Config),
+    on_time(200, fun() -> {error, timeout} = call(Config, spin_counting, [File], 200) end),
+    %% The loop is really ended.
+    idle(Config),
+    Size = filelib:file_size(File),
+    ?assert(Size > 0),
+    [{ok, <<"done">>} = call(Config, spin_for, [0.05]) || _ <- [1, 2, 3, 4]],
+    Size = filelib:file_size(File),
+    0 = info(Config, stuck_total).
+
+timeout_in_eval_and_exec(Config) ->
+    P = pynode(Config),
+    on_time(100, fun() -> {error, timeout} = pyn_ct:call(P, {exec, <<"while True: pass">>, 100}) end),
+    idle(Config),
+    on_time(100, fun() ->
+        {error, timeout} = pyn_ct:call(P, {eval, <<"[x for x in iter(int, 1)]">>, #{}, #{timeout => 100}})
+    end),
+    idle(Config),
+    on_time(100, fun() ->
+        {error, timeout} = pyn_ct:call(P, {exec, <<"while True: pass">>, #{timeout => 100, traceback => true}})
+    end),
+    idle(Config),
+    0 = info(Config, stuck_total).
+
+%% The call has returned; what it returned takes for ever.
+timeout_while_converting(Config) ->
+    P = pynode(Config),
+    on_time(100, fun() ->
+        {error, timeout} = pyn_ct:call(P, {eval, <<"(x for x in iter(int, 1) if x)">>, #{}, 100})
+    end),
+    idle(Config),
+    on_time(100, fun() ->
+        {error, timeout} =
+            pyn_ct:call(P, {eval, <<"type('Slow', (), {'__str__': lambda s: [x for x in iter(int, 1)]})()">>, #{}, 100})
+    end),
+    idle(Config),
+    0 = info(Config, stuck_total).
+
+%% One long instruction of C code that lets nobody else run Python: the caller has its answer all the same, and so have
+%% those who ask the node.
+timeout_while_c_holds_the_lock(Config) ->
+    P = pynode(Config),
+    {ok, Ms} = pyn_ct:call(P, {eval, <<"(lambda t: (t(), sum(range(3000000)), t()))(__import__('time').perf_counter)">>}),
+    {T0, _, T1} = Ms,
+    N = integer_to_binary(trunc(3000000 / max(T1 - T0, 0.001))), % about a second of it
+    on_time(150, fun() -> {error, timeout} = pyn_ct:call(P, {eval, <<"sum(range(", N/binary, "))">>, #{}, 150}) end),
+    on_time(0, fun() -> #{} = pyn_ct:info(P) end),
+    idle(Config).
+
+timeout_of_nothing(Config) ->
+    File = file(Config),
+    [on_time(0, fun() -> {error, timeout} = call(Config, mark, [File], 0) end) || _ <- lists:seq(1, 20)],
+    {ok, 1} = call(Config, echo, [1]),
+    {error, enoent} = file:read_file(File).
+
+timeout_errors_of_python(Config) ->
+    {error, {'TimeoutError', "my own"}} = call(Config, timeout_error, []),
+    ok = pyn_ct:call(pynode(Config), {exec, <<"import asyncio\n"
+                                              "async def f(): await asyncio.wait_for(asyncio.sleep(5), 0.01)\n"
+                                              "def g(): asyncio.run(f())">>}),
+    {error, {'TimeoutError', []}} = pyn_ct:call(pynode(Config), {call, '__main__', g, []}),
+    0 = info(Config, timeouts).
+
+%% More of them than workers: the queued ones are on time as well.
+many_timeouts(Config) ->
+    Callers = [spawn_monitor(fun() ->
+                   Timeout = 100 + I * 10,
+                   on_time(Timeout, fun() -> {error, timeout} = call(Config, spin, [], Timeout) end)
+               end) || I <- lists:seq(1, 40)],
+    ended(Callers),
+    idle(Config),
+    40 = info(Config, timeouts).
+
+%%% Interrupts
+
+%% Calls that end just about when their time does, each followed by one that must not notice.
+late_interrupts(Config) ->
+    Ends = [begin
+                End = call(Config, spin_for, [0.010 + rand:uniform() * 0.004], 12),
+                [{ok, <<"done">>} = call(Config, spin_for, [0.001], 5000) || _ <- [1, 2]],
+                End
+            end || _ <- lists:seq(1, 200)],
+    [] = lists:usort(Ends) -- [{ok, <<"done">>}, {error, timeout}],
+    ct:log("~p of 200 came too late", [length([E || E = {error, timeout} <- Ends])]),
+    idle(Config),
+    0 = info(Config, stuck_total).
+
+%% Interrupts of one call do not hit those that other workers run at the same time.
+late_interrupts_among_others(Config) ->
+    Others = [spawn_monitor(fun() ->
+                  [{ok, <<"done">>} = call(Config, spin_for, [0.002], 20000) || _ <- lists:seq(1, 150)]
+              end) || _ <- [1, 2]],
+    [case call(Config, spin_for, [0.004 + rand:uniform() * 0.004], 8) of
+         {ok, <<"done">>} -> ok;
+         {error, timeout} -> ok
+     end || _ <- lists:seq(1, 60)],
+    ended(Others).
+
+clean_up_code_runs(Config) ->
+    File = file(Config),
+    {error, timeout} = call(Config, spin_with_cleanup, [File], 100),
+    content(File, <<"clean">>).
+
+%% Code that catches the interrupt is interrupted again; code that does so for ever costs its worker.
+swallowed_interrupts(Config) ->
+    File = file(Config),
+    on_time(100, fun() -> {error, timeout} = call(Config, swallow, [File, 1], 100) end),
+    content(File, <<"sii">>),
+    idle(Config),
+    0 = info(Config, stuck_total),
+    on_time(100, fun() -> {error, timeout} = call(Config, swallow, [File, 1000], 100) end),
+    pyn_ct:wait_until(fun() -> info(Config, stuck_total) =:= 1 end),
+    {ok, 1} = call(Config, echo, [1]).
+
+stuck_workers_are_replaced(Config) ->
+    [begin
+         on_time(50, fun() -> {error, timeout} = call(Config, sleep, [3.0], 50) end),
+         %% It sleeps on; calls are served as soon as there is another worker.
+         on_time(0, 1500, fun() -> {ok, I} = call(Config, echo, [I]) end),
+         I = info(Config, stuck_total)
+     end || I <- [1, 2, 3]],
+    3 = info(Config, stuck),
+    [_, _, _] = [L || L <- pyn_ct:log(pynode(Config)), re:run(L, "worker=[0-9]+ is stuck", [{capture, none}]) =:= match],
+    %% When they are back they are no longer stuck.
+    pyn_ct:wait_until(fun() -> info(Config, stuck) =:= 0 end),
+    idle(Config),
+    3 = info(Config, stuck_total),
+    [{ok, I} = call(Config, echo, [I]) || I <- lists:seq(1, 100)].
+
+too_many_stuck_workers(Config) ->
+    P = pynode(Config),
+    %% Until the node says that it is enough.
+    Last = pyn_ct:wait_until(fun() ->
+        case catch call(Config, sleep, [30.0], 50) of
+            {error, timeout} -> false;
+            Other -> {ended, Other}
+        end
+    end),
+    ct:log("the last answer: ~p", [Last]),
+    _ = pyn_ct:wait_log(P, "more than 2 workers are stuck"),
+    6 = pyn_ct:wait_exit(P).
+
+%% The interpreter of a caller comes back with its worker, and what was defined there.
+stuck_worker_comes_back(Config) ->
+    P = pynode(Config),
+    ok = pyn_ct:call(P, {exec, <<"import time\nmine = 17\ndef nap(s): time.sleep(s)">>}),
+    {error, timeout} = pyn_ct:call(P, {call, '__main__', nap, [1.0], #{}, 50}),
+    pyn_ct:wait_until(fun() -> info(Config, stuck_total) =:= 1 end),
+    {ok, 17} = pyn_ct:call(P, {eval, <<"mine">>}),
+    [{ok, I} = call(Config, echo, [I]) || I <- lists:seq(1, 20)],
+    {ok, 17} = pyn_ct:call(P, {eval, <<"mine">>}).
+
+%%% The queue
+
+expired_in_queue(Config) ->
+    {Started, File} = {file(Config, "started"), file(Config)},
+    Blocker = block(Config, Started, 0.8),
+    Callers = [spawn_monitor(fun() ->
+                   on_time(100, fun() -> {error, timeout} = call(Config, mark, [File], 100) end)
+               end) || _ <- lists:seq(1, 20)],
+    ended(Callers),
+    ended([Blocker]),
+    idle(Config),
+    {ok, 1} = call(Config, echo, [1]),
+    {error, enoent} = file:read_file(File),
+    20 = info(Config, timeouts).
+
+overloaded(Config) ->
+    P = pynode(Config),
+    Blocker = block(Config, file(Config, "started"), 0.7),
+    Queued = [spawn_monitor(fun() -> {ok, I} = call(Config, echo, [I]) end) || I <- [1, 2, 3]],
+    pyn_ct:wait_until(fun() -> info(Config, in_flight) =:= 4 end),
+    [on_time(0, fun() -> {error, {overloaded, Current, 4}} = call(Config, echo, [x]), true = Current >= 4 end)
+     || _ <- lists:seq(1, 50)],
+    {error, {overloaded, _, 4}} = pyn_ct:call(P, {eval, <<"1">>}),
+    {error, {overloaded, _, 4}} = pyn_ct:call(P, {exec, <<"1">>}),
+    %% Who asks the node is answered.
+    {ok, _} = pyn_ct:call(P, version),
+    pong = net_adm:ping(pyn_ct:node_of(P)),
+    #{overloaded := 52, in_flight := 4, max_queue := 4} = pyn_ct:info(P),
+    ended([Blocker | Queued]),
+    idle(Config),
+    [{ok, I} = call(Config, echo, [I]) || I <- lists:seq(1, 20)].
+
+%% Each of many gets either its own answer or the refusal, and the count comes back to nothing.
+overloaded_by_many(Config) ->
+    Self = self(),
+    Callers = [spawn_monitor(fun() ->
+                   Self ! {answers, [case call(Config, echo, [{C, I}]) of
+                                         {ok, {C, I}} -> 1;
+                                         {error, {overloaded, _, 4}} -> 0
+                                     end || I <- lists:seq(1, 100)]}
+               end) || C <- lists:seq(1, 20)],
+    ended(Callers),
+    Answered = lists:sum(lists:append([receive {answers, A} -> A end || _ <- Callers])),
+    ct:log("~p of 2000 calls were served", [Answered]),
+    ?assert(Answered > 0),
+    idle(Config).
+
+%% All workers busy: messages are read all the same.
+reading_goes_on(Config) ->
+    Blocker = block(Config, file(Config, "started"), 0.7),
+    [begin
+         on_time(0, fun() -> pong = net_adm:ping(pyn_ct:node_of(pynode(Config))) end),
+         on_time(0, fun() -> 1 = info(Config, busy) end),
+         on_time(30, fun() -> {error, timeout} = call(Config, echo, [1], 30) end)
+     end || _ <- lists:seq(1, 5)],
+    ended([Blocker]).
+
+%%% Cancelling
+
+cancel_running(Config) ->
+    {File, Tag} = {file(Config), {my, make_ref()}},
+    server(Config) ! {self(), Tag, {call, t_slow, spin_counting, [File], #{}, infinity}},
+    grows(File),
+    ok = pyn_ct:call(pynode(Config), {cancel, Tag}),
+    receive {Tag, Answer} -> {error, interrupted} = Answer after 5000 -> error(no_answer) end,
+    stops_growing(Config, File),
+    1 = info(Config, interrupted),
+    0 = info(Config, timeouts),
+    0 = info(Config, stuck_total).
+
+cancel_by_alias(Config) ->
+    File = file(Config),
+    Id = gen_server:send_request(server(Config), {call, t_slow, spin_counting, [File], #{}, infinity}),
+    grows(File),
+    ok = pyn_ct:cast(pynode(Config), {cancel, Id}),
+    {reply, {error, interrupted}} = gen_server:wait_response(Id, 5000),
+    stops_growing(Config, File),
+    %% The whole tag does as well.
+    Second = gen_server:send_request(server(Config), {call, t_slow, spin_counting, [File], #{}, infinity}),
+    grows(File),
+    ok = pyn_ct:call(pynode(Config), {cancel, [alias | Second]}),
+    {reply, {error, interrupted}} = gen_server:wait_response(Second, 5000),
+    stops_growing(Config, File).
+
+cancel_queued(Config) ->
+    {File, Tag} = {file(Config), {my, make_ref()}},
+    Blocker = block(Config, file(Config, "started"), 0.7),
+    server(Config) ! {self(), Tag, {call, t_slow, mark, [File], #{}, infinity}},
+    pyn_ct:wait_until(fun() -> info(Config, in_flight) =:= 2 end),
+    on_time(0, fun() ->
+        ok = pyn_ct:call(pynode(Config), {cancel, Tag}),
+        receive {Tag, Answer} -> {error, interrupted} = Answer after 5000 -> error(no_answer) end
+    end),
+    1 = info(Config, in_flight),
+    ended([Blocker]),
+    idle(Config),
+    {ok, 1} = call(Config, echo, [1]),
+    {error, enoent} = file:read_file(File).
+
+%% The call and its end in one go: it ends either way, and the next one does not notice.
+cancel_at_once(Config) ->
+    Answers = [begin
+                   Tag = {I, make_ref()},
+                   server(Config) ! {self(), Tag, {call, t_slow, spin, [], #{}, 20000}},
+                   server(Config) ! {'$gen_cast', {cancel, Tag}},
+                   Answer = receive {Tag, A} -> A after 15000 -> no_answer end,
+                   {ok, I} = call(Config, echo, [I]),
+                   Answer
+               end || I <- lists:seq(1, 50)],
+    [{error, interrupted}] = lists:usort(Answers),
+    idle(Config),
+    0 = info(Config, stuck_total).
+
+cancel_nothing(Config) ->
+    [ok = pyn_ct:call(pynode(Config), {cancel, Tag}) || Tag <- [make_ref(), {any, tag}, 1, [alias | make_ref()], <<"x">>]],
+    %% A tag of an answered call, and one of another call.
+    Tag = {my, tag},
+    server(Config) ! {self(), Tag, {call, t_slow, echo, [1]}},
+    receive {Tag, {ok, 1}} -> ok after 5000 -> error(no_answer) end,
+    ok = pyn_ct:call(pynode(Config), {cancel, Tag}),
+    server(Config) ! {self(), Tag, {call, t_slow, spin_for, [0.1]}},
+    ok = pyn_ct:call(pynode(Config), {cancel, {my, other_tag}}),
+    receive {Tag, {ok, <<"done">>}} -> ok after 5000 -> error(no_answer) end,
+    receive Unexpected -> error({unexpected, Unexpected}) after 0 -> ok end.
+
+%%% Death of callers
+
+caller_dies_while_running(Config) ->
+    File = file(Config),
+    {Pid, Monitor} = spawn_monitor(fun() -> call(Config, spin_counting, [File], infinity) end),
+    grows(File),
+    exit(Pid, kill),
+    receive {'DOWN', Monitor, _, _, killed} -> ok end,
+    stops_growing(Config, File),
+    0 = info(Config, stuck_total).
+
+caller_dies_while_queued(Config) ->
+    File = file(Config),
+    Blocker = block(Config, file(Config, "started"), 1.0),
+    Callers = [spawn_monitor(fun() -> call(Config, mark, [File], infinity) end) || _ <- [1, 2, 3]],
+    pyn_ct:wait_until(fun() -> info(Config, in_flight) =:= 4 end),
+    [exit(Pid, kill) || {Pid, _} <- Callers],
+    [receive {'DOWN', Monitor, _, _, killed} -> ok end || {_, Monitor} <- Callers],
+    pyn_ct:wait_until(fun() -> info(Config, in_flight) =< 1 end),
+    ended([Blocker]),
+    {ok, 1} = call(Config, echo, [1]),
+    {error, enoent} = file:read_file(File).
+
+node_of_callers_stops(Config) ->
+    node_goes(Config, fun pyn_ct:stop_peer/1).
+
+node_of_callers_is_killed(Config) ->
+    node_goes(Config, fun(Peer) ->
+        OsPid = pyn_ct:on(Peer, fun os:getpid/0),
+        os:cmd("kill -KILL " ++ OsPid)
+    end).
+
+%% What runs for the callers of the node ends, what waits is never begun; other callers do not notice.
+node_goes(Config, Go) ->
+    {Running, Waiting, P} = {file(Config, "running"), file(Config, "waiting"), pynode(Config)},
+    process_flag(trap_exit, true),
+    Peer = pyn_ct:start_peer(),
+    pyn_ct:on(Peer, fun() ->
+        [spawn(fun() -> pyn_ct:call(P, R, infinity) end)
+         || R <- [{call, t_slow, spin_counting, [Running], #{}, infinity}, {call, t_slow, sleep, [0.8], #{}, infinity}]]
+    end),
+    grows(Running),
+    pyn_ct:wait_until(fun() -> info(Config, busy) =:= 2 end),
+    pyn_ct:on(Peer, fun() ->
+        [spawn(fun() -> pyn_ct:call(P, {call, t_slow, mark, [Waiting], #{}, infinity}, infinity) end) || _ <- [1, 2, 3]]
+    end),
+    pyn_ct:wait_until(fun() -> info(Config, in_flight) =:= 5 end),
+    Go(Peer),
+    {ok, 1} = call(Config, echo, [1]),
+    stops_growing(Config, Running),
+    {error, enoent} = file:read_file(Waiting).
+
+%%% Helpers
+
+server(Config) -> {py, pyn_ct:node_of(pynode(Config))}.
+
+on_time(Ms, Fun) ->
+    on_time(Ms, Ms + ?LATE, Fun).
+
+on_time(Earliest, Latest, Fun) ->
+    Start = erlang:monotonic_time(microsecond),
+    Fun(),
+    Took = (erlang:monotonic_time(microsecond) - Start) / 1000,
+    {true, _, _} = {Took >= Earliest - 2 andalso Took =< Latest, Took, {Earliest, Latest}}.
+
+%% A worker is busy in C code that does not listen to interrupts.
+block(Config, Started, Seconds) ->
+    Blocker = spawn_monitor(fun() -> {ok, <<"slept">>} = call(Config, marked_sleep, [Started, Seconds], infinity) end),
+    content(Started, <<"x">>),
+    Blocker.
+
+ended(Callers) ->
+    [receive
+         {'DOWN', Monitor, process, Pid, normal} -> ok;
+         {'DOWN', Monitor, process, Pid, Reason} -> error(Reason)
+     after 60000 -> error({caller_hangs, process_info(Pid, current_stacktrace)})
+     end || {Pid, Monitor} <- Callers],
+    ok.
+
+%% Nothing runs and nothing waits.
+idle(Config) ->
+    pyn_ct:wait_until(fun() -> info(Config, in_flight) =:= 0 end).
+
+grows(File) ->
+    Size = filelib:file_size(File),
+    pyn_ct:wait_until(fun() -> filelib:file_size(File) > Size end).
+
+stops_growing(Config, File) ->
+    idle(Config),
+    Size = filelib:file_size(File),
+    [{ok, <<"done">>} = call(Config, spin_for, [0.05]) || _ <- [1, 2, 3]],
+    Size = filelib:file_size(File).
+
+content(File, Expected) ->
+    pyn_ct:wait_until(fun() -> file:read_file(File) =:= {ok, Expected} end).
+
+file(Config) ->
+    file(Config, "file").
+
+%% A name that no other case has.
+file(Config, Name) ->
+    list_to_binary(filename:join(proplists:get_value(priv_dir, Config), pyn_ct:unique(Name))).

@@ -1,0 +1,173 @@
+"""Callbacks, as Python sees them."""
+import random
+import threading
+import time
+
+import erlang
+
+
+def attempt(name, *args):
+    """The result, or everything that the exception says."""
+    try:
+        return ('ok', erlang.call(name, *args))
+    except erlang.CallbackError as e:
+        return ('callback', str(e), e.class_, e.reason, e.stacktrace, isinstance(e, RuntimeError))
+    except Exception as e:
+        return (type(e).__name__, str(e))
+
+
+def by_attribute(x):
+    return erlang.identity(x)
+
+
+def by_import(x):
+    from erlang import identity
+    return identity(x)
+
+
+def type_and_value(name, *args):
+    value = erlang.call(name, *args)
+    return (type(value).__name__, value)
+
+
+def size(name):
+    return len(erlang.call(name))
+
+
+def round_trip(name, value):
+    return erlang.call(name, value)
+
+
+def compare(name, code):
+    """Whether the value of that code comes back as it is."""
+    value = eval(code)
+    return erlang.call(name, value) == value
+
+
+def wait_for(name, *args):
+    erlang.call(name, *args)
+    return 'not reached'
+
+
+def in_thread(name, *args):
+    """A call from a thread that Python made."""
+    box = []
+    t = threading.Thread(target=lambda: box.append(attempt(name, *args)))
+    t.start()
+    t.join()
+    return box[0]
+
+
+def stress(name, threads, calls, seed):
+    """Every thread calls; the wrong answers."""
+    wrong = []
+
+    def work(number):
+        mine = random.Random(seed * 1000 + number)
+        for i in range(calls):
+            value = (number, i)
+            # Few wait, so that later ones overtake them.
+            answer = erlang.call(name, value, mine.choice((0, 0, 0, 0, 0, 0, 0, 1, 2, 3)))
+            if answer != value:
+                wrong.append((value, answer))
+
+    ts = [threading.Thread(target=work, args=(n,)) for n in range(threads)]
+    for t in ts:
+        t.start()
+    for t in ts:
+        t.join()
+    return wrong
+
+
+class Account:
+    def __init__(self, owner):
+        self.owner = owner
+        self.balance = 0
+
+    def deposit(self, amount):
+        self.balance = erlang.call('add', self.balance, amount)
+        return self
+
+    def report(self):
+        return erlang.call('describe', self.owner, self.balance)
+
+
+def account(owner, amounts):
+    a = Account(owner)
+    for amount in amounts:
+        a.deposit(amount)
+    return a.report()
+
+
+def count(key, n):
+    for _ in range(n):
+        erlang.state_incr(key)
+    return n
+
+
+def count_in_threads(key, threads, n):
+    ts = [threading.Thread(target=count, args=(key, n)) for _ in range(threads)]
+    for t in ts:
+        t.start()
+    for t in ts:
+        t.join()
+
+
+def state_api():
+    """Every function of the shared state, once."""
+    out = []
+    erlang.state_clear()
+    out.append(erlang.state_get('absent'))
+    out.append(erlang.state_get('absent', 'default'))
+    erlang.state_set('k', {'a': [1, 2.5, None, True, b'\xff']})
+    out.append(erlang.state_get('k'))
+    erlang.state_set('n', 1)
+    out.append(erlang.state_incr('n'))
+    out.append(erlang.state_incr('n', 10))
+    out.append(erlang.state_incr('n', by=2**70))
+    out.append(erlang.state_decr('n', by=2**70))
+    out.append(erlang.state_decr('n', 5))
+    out.append(erlang.state_decr('n'))
+    out.append(erlang.state_incr('fresh'))
+    out.append(erlang.state_decr('down'))
+    out.append(sorted(erlang.state_keys()))
+    erlang.state_delete('k')
+    erlang.state_delete('never was')
+    out.append(erlang.state_get('k'))
+    erlang.state_clear()
+    out.append(erlang.state_keys())
+    return out
+
+
+def state_error(operation, *args):
+    try:
+        return ('ok', getattr(erlang, 'state_' + operation)(*args))
+    except Exception as e:
+        return (type(e).__name__, str(e))
+
+
+def time_of(f, *args):
+    """How an operation ends, and after how many seconds."""
+    begun = time.monotonic()
+    try:
+        result = ('ok', getattr(erlang, f)(*args))
+    except Exception as e:
+        result = (type(e).__name__, isinstance(e, ConnectionError))
+    return result + (time.monotonic() - begun,)
+
+
+def send(to, term):
+    erlang.send(to, term)
+
+
+def send_many(to, n):
+    for i in range(n):
+        erlang.send(to, i)
+
+
+def down_inside():
+    """What a call sees whose coordinator goes away meanwhile."""
+    try:
+        erlang.call('never')
+    except erlang.CoordinatorDown as e:
+        return ('down', isinstance(e, ConnectionError))
