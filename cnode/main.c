@@ -20,6 +20,7 @@ struct program {
     int signal_fd;
     struct pyn_service *service;
     struct pyn_node *node;
+    enum pyn_node_failure failure;
 };
 
 static int fail(enum pyn_exit code, const char *sentence)
@@ -122,7 +123,6 @@ static int stop(struct program *p, enum pyn_exit code)
 
 static int run(struct program *p)
 {
-    enum pyn_node_failure failure = PYN_NODE_FAILED;
     char error[ERROR_MAX];
 
     p->signal_fd = pyn_signals_install(PYN_EXIT_NOT_DRAINED);
@@ -131,7 +131,7 @@ static int run(struct program *p)
     if (!pyn_cookie_read(p->config.cookie, &p->cookie, error, sizeof(error)))
         return fail(PYN_EXIT_USAGE, error);
     p->config.node.cookie = p->cookie;
-    p->config.node.failure = &failure;
+    p->config.node.failure = &p->failure;
     if (!pyn_host_start(&p->config.host, error, sizeof(error)))
         return fail(PYN_EXIT_PYTHON, error);
     p->service = pyn_service_start(&p->config.service, error, sizeof(error));
@@ -140,7 +140,7 @@ static int run(struct program *p)
     p->node = pyn_node_start(&p->config.node, pyn_service_links(p->service), error, sizeof(error));
     if (!p->node) {
         pyn_log(PYN_ERROR, "main", "%s", error);
-        return stop(p, exit_code(failure));
+        return stop(p, exit_code(p->failure));
     }
     pyn_host_set_node_name(pyn_node_name(p->node));
     pyn_service_ready(p->service, p->node);

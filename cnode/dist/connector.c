@@ -275,6 +275,11 @@ void pyn_connector_look(struct pyn_connector *c)
     pyn_wake_raise(c->look_fd);
 }
 
+bool pyn_connector_wants(const struct pyn_connector *c, const char *peer)
+{
+    return strcmp(c->peer, peer) == 0;
+}
+
 struct pyn_link *pyn_connector_link(struct pyn_connector *c)
 {
     return pyn_links_find(c->links, c->peer);

@@ -26,6 +26,8 @@ void pyn_connector_linked(struct pyn_connector *c, const char *peer);
 void pyn_connector_look(struct pyn_connector *c);
 /* The link to the peer with a new reference, or NULL. */
 struct pyn_link *pyn_connector_link(struct pyn_connector *c);
+/* true when that node is the peer. Any thread. */
+bool pyn_connector_wants(const struct pyn_connector *c, const char *peer);
 /* Joins the thread; stop_fd has been raised. The other functions may still be called. */
 void pyn_connector_stop(struct pyn_connector *c);
 /* After pyn_connector_stop. */

@@ -277,6 +277,11 @@ struct pyn_link *pyn_node_coordinator(struct pyn_node *n)
     return n->connector ? pyn_connector_link(n->connector) : NULL;
 }
 
+bool pyn_node_is_coordinator(const struct pyn_node *n, const char *peer)
+{
+    return n->connector && pyn_connector_wants(n->connector, peer);
+}
+
 void pyn_node_write_pid(const struct pyn_node *n, struct pyn_buf *b)
 {
     pyn_ident_write_pid(n->ident, b);

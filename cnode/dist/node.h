@@ -52,6 +52,8 @@ uint16_t pyn_node_port(const struct pyn_node *n);
 uint32_t pyn_node_creation(const struct pyn_node *n);
 /* The coordinator link was lost or came up: the connector thread is told by svc through this. Any thread. */
 void pyn_node_coordinator_lost(struct pyn_node *n);
+/* true when that node is the one that is to coordinate this one. Any thread. */
+bool pyn_node_is_coordinator(const struct pyn_node *n, const char *peer);
 /* A link to the coordinator with a new reference, or NULL. */
 struct pyn_link *pyn_node_coordinator(struct pyn_node *n);
 

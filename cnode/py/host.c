@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "base/log.h"
+#include "py/arena.h"
 #include "py/error.h"
 #include "py/module.h"
 
@@ -217,6 +218,7 @@ bool pyn_host_start(const struct pyn_host_config *config, char *error, size_t si
         snprintf(error, size, "the module 'erlang' could not be added to Python's built-in modules");
         return false;
     }
+    pyn_arena_install();
     status = initialize();
     if (PyStatus_Exception(status)) {
         snprintf(error, size, "Python did not start: %s%s%s", status.func ? status.func : "", status.func ? ": " : "",
@@ -258,8 +260,8 @@ static PyObject *boot_info(unsigned number)
         if (bad)
             goto out;
     }
-    info = Py_BuildValue("{sOsIsOsz}", "main", number == 0 ? Py_True : Py_False, "interp", number, "paths", paths,
-                         "executable", host.executable[0] ? host.executable : NULL);
+    info = Py_BuildValue("{sOsOsIsOsz}", "main", number == 0 ? Py_True : Py_False, "subinterp",
+                         host.mode == PYN_MODE_SUBINTERP ? Py_True : Py_False, "interp", number, "paths", paths, "executable", host.executable[0] ? host.executable : NULL);
 out:
     Py_DECREF(paths);
     return info;

@@ -249,6 +249,7 @@ static struct pyn_pool *alloc_pool(const struct pyn_pool_config *config, const s
 {
     struct pyn_pool *p = calloc(1, sizeof(*p));
     unsigned max = max_workers(config);
+    pthread_condattr_t attr;
 
     if (!p)
         return NULL;
@@ -258,7 +259,10 @@ static struct pyn_pool *alloc_pool(const struct pyn_pool_config *config, const s
     p->workers = calloc(max, sizeof(struct pyn_worker *));
     p->groups = calloc(p->group_count, sizeof(*p->groups));
     pthread_mutex_init(&p->lock, NULL);
-    pthread_cond_init(&p->started, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&p->changed, &attr);
+    pthread_condattr_destroy(&attr);
     init_worker(p, &p->io, 0, PYN_LANE_WORK);
     p->leader = &p->io; /* until the first worker is idle */
     if (!p->workers || !p->groups) {
@@ -281,7 +285,7 @@ struct pyn_pool *pyn_pool_new(const struct pyn_pool_config *config, const struct
         /* One after the other: interpreters are made under the main interpreter's lock anyway, and what a preload
          * prints stays in order. */
         while (p->starting > 0)
-            pthread_cond_wait(&p->started, &p->lock);
+            pthread_cond_wait(&p->changed, &p->lock);
         ok = ok && !p->start_failed;
     }
     ok = ok && pthread_create(&p->io.thread, NULL, pyn_io_main, &p->io) == 0;
@@ -311,18 +315,26 @@ static void drop_all(struct pyn_pool *p, void (*drop)(void *ctx, struct pyn_job 
         drop(p->ops.ctx, job);
 }
 
-static bool join_by(pthread_t thread, uint64_t deadline)
+/* Waits until every thread has said that it is at its end. */
+static bool all_ended(struct pyn_pool *p, uint64_t deadline)
 {
     struct timespec ts = {.tv_sec = (time_t)(deadline / PYN_SECOND), .tv_nsec = (long)(deadline % PYN_SECOND)};
+    bool all;
 
-    if (deadline == PYN_NEVER)
-        return pthread_join(thread, NULL) == 0;
-    return pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &ts) == 0;
+    pthread_mutex_lock(&p->lock);
+    while (!(all = p->ended == p->worker_count + (p->has_io ? 1 : 0))) {
+        if (deadline == PYN_NEVER)
+            pthread_cond_wait(&p->changed, &p->lock);
+        else if (pthread_cond_timedwait(&p->changed, &p->lock, &ts) == ETIMEDOUT)
+            break;
+    }
+    pthread_mutex_unlock(&p->lock);
+    return all;
 }
 
 bool pyn_pool_stop(struct pyn_pool *p, uint64_t deadline, void (*drop)(void *ctx, struct pyn_job *job))
 {
-    bool all = true;
+    bool all;
 
     pthread_mutex_lock(&p->lock);
     p->stopping = true;
@@ -332,13 +344,11 @@ bool pyn_pool_stop(struct pyn_pool *p, uint64_t deadline, void (*drop)(void *ctx
     p->ops.wake(p->ops.ctx);
     pthread_mutex_unlock(&p->lock);
 
-    if (p->has_io)
-        all = join_by(p->io.thread, deadline);
-    for (unsigned i = 0; i < p->worker_count; i++) {
-        struct pyn_worker *w = p->workers[i];
-        if (w && !join_by(w->thread, deadline))
-            all = false;
-    }
+    all = all_ended(p, deadline);
+    if (all && p->has_io)
+        pthread_join(p->io.thread, NULL);
+    for (unsigned i = 0; all && i < p->worker_count; i++)
+        pthread_join(p->workers[i]->thread, NULL);
     if (drop)
         drop_all(p, drop);
     return all;
@@ -353,7 +363,7 @@ void pyn_pool_free(struct pyn_pool *p)
         free(p->workers[i]);
     }
     fini_worker(&p->io);
-    pthread_cond_destroy(&p->started);
+    pthread_cond_destroy(&p->changed);
     pthread_mutex_destroy(&p->lock);
     free(p->workers);
     free(p->groups);

@@ -28,7 +28,8 @@ struct pyn_pool {
     _Atomic(struct pyn_worker *) claimant; /* a worker that waits in its job would rather read itself; set under lock */
     unsigned starting; /* threads whose start has not returned */
     bool start_failed;
-    pthread_cond_t started;
+    unsigned ended;         /* threads that are about to return */
+    pthread_cond_t changed; /* starting or ended; on the monotonic clock */
     struct pyn_worker **workers; /* slots: room for all that can ever be */
     unsigned worker_count;
     unsigned stuck;

@@ -299,12 +299,16 @@ void *pyn_worker_main(void *worker)
     p->starting--;
     if (!ok)
         p->start_failed = true;
-    pthread_cond_broadcast(&p->started);
+    pthread_cond_broadcast(&p->changed);
     if (ok)
         serve(w);
     pthread_mutex_unlock(&p->lock);
     if (ok)
         p->ops.stop(p->ops.ctx, w);
+    pthread_mutex_lock(&p->lock);
+    p->ended++;
+    pthread_cond_broadcast(&p->changed);
+    pthread_mutex_unlock(&p->lock);
     return NULL;
 }
 
@@ -330,6 +334,8 @@ void *pyn_io_main(void *io)
     }
     if (p->leader == w)
         p->leader = NULL;
+    p->ended++;
+    pthread_cond_broadcast(&p->changed);
     pthread_mutex_unlock(&p->lock);
     return NULL;
 }

@@ -42,11 +42,11 @@ static void read_once(struct pyn_pool *p, struct pyn_worker *w)
 /* pool->lock held, dropped meanwhile. */
 static void run_nested(struct pyn_pool *p, struct pyn_worker *w, struct pyn_job *job)
 {
-    pthread_mutex_unlock(&p->lock);
     w->now = pyn_now();
     pthread_mutex_lock(&w->lock);
-    pyn_worker_begin(w, job);
+    pyn_worker_begin(w, job); /* under pool->lock: whoever looks for it must not miss it in between */
     pthread_mutex_unlock(&w->lock);
+    pthread_mutex_unlock(&p->lock);
     p->ops.attach(p->ops.ctx, w);
     p->ops.run(p->ops.ctx, w, job);
     p->ops.detach(p->ops.ctx, w);

@@ -42,13 +42,18 @@ static void put_counters(struct pyn_service *s, struct pyn_buf *b)
 
 void pyn_admin_write_info(struct pyn_service *s, struct pyn_buf *b)
 {
+    pyn_write_tuple(b, 2);
+    pyn_write_atom(b, "ok");
+    pyn_admin_write_facts(s, b);
+}
+
+void pyn_admin_write_facts(struct pyn_service *s, struct pyn_buf *b)
+{
     struct pyn_pool_stats pool;
     uint64_t in, out;
 
     pyn_pool_stats(s->pool, &pool);
     pyn_links_bytes(s->links, &in, &out);
-    pyn_write_tuple(b, 2);
-    pyn_write_atom(b, "ok");
     pyn_write_map(b, 23);
     put_atom(b, "mode", pyn_mode_name(s->mode));
     pyn_write_atom(b, "python");

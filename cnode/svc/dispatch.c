@@ -261,6 +261,23 @@ static void caller_died(struct pyn_service *s, const struct pyn_control *c)
 
 /* ---- events of the links ---- */
 
+/* py_coordinator ! {py_member, 1, Node, Info}, whenever the coordinator is there (again). */
+static void announce(struct pyn_service *s, struct pyn_link *l)
+{
+    struct pyn_out o;
+    size_t frame;
+
+    pyn_out_init(&o, s->config.max_frame);
+    frame = pyn_frame_reg_send(&o.buf, own_pid(s), "py_coordinator");
+    pyn_write_tuple(&o.buf, 4);
+    pyn_write_atom(&o.buf, "py_member");
+    pyn_write_int(&o.buf, 1);
+    pyn_write_atom(&o.buf, pyn_node_name(s->node));
+    pyn_admin_write_facts(s, &o.buf);
+    pyn_frame_end(&o.buf, frame, 0);
+    pyn_dispatch_send_now(l, &o);
+}
+
 void pyn_dispatch_message(void *service, struct pyn_link *l, const struct pyn_control *c, struct pyn_block *block)
 {
     struct pyn_service *s = service;
@@ -309,6 +326,8 @@ void pyn_dispatch_up(void *service, struct pyn_link *l)
         pthread_mutex_unlock(&s->ready_lock);
     }
     pyn_log(PYN_INFO, "link", "peer=%s up", pyn_link_peer(l));
+    if (pyn_node_is_coordinator(s->node, pyn_link_peer(l)))
+        announce(s, l);
 }
 
 static bool has_link(void *ctx, const struct pyn_request *r)

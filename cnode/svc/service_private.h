@@ -93,6 +93,8 @@ void pyn_guard_wake(struct pyn_service *s);
 void pyn_guard_cancel(struct pyn_service *s, bool (*match)(void *ctx, const struct pyn_request *r), void *ctx, const char *reason);
 
 /* admin.c */
+/* {ok, Facts}, and the map Facts alone. */
 void pyn_admin_write_info(struct pyn_service *s, struct pyn_buf *b);
+void pyn_admin_write_facts(struct pyn_service *s, struct pyn_buf *b);
 
 #endif
