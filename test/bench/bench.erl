@@ -20,9 +20,11 @@ main(Args) ->
         Rates = rates(Nodes, Rounds, Millis),
         Sizes = sizes(Nodes, Short),
         Speedup = speedup(Nodes, Short),
+        Callbacks = callbacks(Nodes, Short),
         report(Rates, Sizes, Speedup),
+        report_callbacks(Callbacks),
         write_svg("build/bench.svg", Rates),
-        write_results("build/bench.term", {Rates, Sizes, Speedup}),
+        write_results("build/bench.term", {Rates, Sizes, Speedup, Callbacks}),
         io:format("~nplot: build/bench.svg~n")
     after
         stop_nodes(Nodes)
@@ -114,7 +116,10 @@ large(Short) ->
     [{"binary of 1 MiB", Binary(1 bsl 20), Few(60)},
      {"binary of 64 MiB", Binary(64 bsl 20), Few(3)},
      {"list of 100 000 integers", lists:seq(100001, 200000), Few(15)},
-     {"map of 10 000 string keys", maps:from_list([{<<"key", (integer_to_binary(I))/binary>>, I} || I <- lists:seq(1, 10000)]), Few(30)}].
+     {"map of 10 000 string keys", maps:from_list([{key(I), I} || I <- lists:seq(1, 10000)]), Few(30)}].
+
+key(I) ->
+    <<"key", (integer_to_binary(I))/binary>>.
 
 size_round(#{echo := Echo, py := Py}, Term, Count) ->
     A = echo_time({echo, Echo}, Term, Count),
@@ -161,6 +166,46 @@ processes(Count, N) ->
         [receive {P, {exit_status, 0}} -> ok end || P <- Ports]
     end),
     Us.
+
+%% ---- Python calls Erlang ----
+
+%% The reference: a process on the other BEAM node that does the same against a gen_server here.
+callbacks(#{peer := Peer}, Short) ->
+    N = case Short of true -> 20; false -> 2000 end,
+    Rounds = case Short of true -> 1; false -> 5 end,
+    {ok, Server} = echo_server:start_link(),
+    ok = py:register_function(identity, fun([X]) -> X end),
+    ok = py:register_function(through, fun([X]) -> {ok, Y} = py:call(bench_work, identity, [X]), Y end),
+    Beam = fun(Requests, Processes, Count) ->
+        peer:call(Peer, echo_server, loop, [node(), Requests, Processes, Count], 120000) / (Processes * Count)
+    end,
+    Python = fun(Name, Args, Count) ->
+        {Us, {ok, none}} = timer:tc(fun() -> py:call(bench_work, Name, Args, #{}, 120000) end),
+        Us / Count
+    end,
+    Small = #{<<"model">> => <<"m">>, <<"timeout">> => 30000},
+    Cases = [
+        {"erlang.call of identity", fun() -> Beam([{callback, identity, [1]}], 1, N) end, fun() -> Python(calls, [N], N) end},
+        {"state_incr", fun() -> Beam([{incr, bench}], 1, N) end, fun() -> Python(increments, [N], N) end},
+        {"state_incr by 8 threads", fun() -> Beam([{incr, bench}], 8, N div 4) end,
+         fun() -> Python(increments_by_threads, [N div 4, 8], 8 * (N div 4)) end},
+        {"state_set and state_get", fun() -> Beam([{store, config, Small}, {fetch, config}], 1, N) end,
+         fun() -> Python(get_and_set, [N], N) end},
+        {"Python -> Erlang -> Python", fun() -> Python(calls, [N], N) + one_way(N) end, fun() -> Python(nested, [N], N) end}
+    ],
+    Results = [{Name, [{A(), B()} || _ <- lists:seq(1, Rounds)]} || {Name, A, B} <- Cases],
+    unlink(Server),
+    gen_server:stop(Server),
+    Results.
+
+one_way(N) ->
+    {Us, _} = timer:tc(fun() -> [{ok, 1} = py:call(bench_work, identity, [1]) || _ <- lists:seq(1, N)] end),
+    Us / N.
+
+report_callbacks(Results) ->
+    io:format("~nPython calls Erlang, us each; ratio = BEAM / pynode (nested: sum of the parts / measured)~n"),
+    [io:format("~-28s ~8.1f ~8.1f ~6.2f~n", [Name, med([A || {A, _} <- R]), med([B || {_, B} <- R]), med([A / B || {A, B} <- R])])
+     || {Name, R} <- Results].
 
 %% ---- report ----
 

@@ -291,7 +291,7 @@ deadline_ends_callback(_) ->
     end),
     ?assertEqual({error, timeout}, py:call(t_callbacks, wait_for, [traps], #{}, 200)),
     dead(callback_pid()),
-    ok = py:register_function(waits, fun(_) -> Test ! {callback, self()}, py:call(time, sleep, [30]) end),
+    ok = py:register_function(waits, fun(_) -> Test ! {callback, self()}, py:call(time, sleep, [2]) end),
     ?assertEqual({error, timeout}, py:call(t_callbacks, wait_for, [waits], #{}, 200)),
     dead(callback_pid()),
     %% A nested call has no more time than the outer one, whatever it asks for.
