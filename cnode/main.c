@@ -1,5 +1,6 @@
 /* Start order, and in reverse the stop order. The only file that knows every layer. */
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -148,10 +149,20 @@ static int run(struct program *p)
     return stop(p, wait_for_end(p));
 }
 
-/* Python's end may wait for threads of its own without a limit: a watchdog alarm ends the process instead. */
+enum { PYTHON_END_SECONDS = 5 };
+
+static void leave(int signal)
+{
+    (void)signal;
+    _exit(PYN_EXIT_OK);
+}
+
+/* Python's end waits for threads that Python code has started, without a limit: ours is here. Everything else has been
+ * stopped by now. */
 static void finish_python(void)
 {
-    alarm(5);
+    signal(SIGALRM, leave);
+    alarm(PYTHON_END_SECONDS);
     pyn_host_stop();
     alarm(0);
 }

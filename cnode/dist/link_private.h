@@ -3,9 +3,9 @@
  * Locks, in this order: links->lock, then link->lock. No callback, no release of a foreign stretch and no log line
  * runs under link->lock.
  *
- * The life of the socket. `fd` is closed once, when the polling thread retires the link, and so early (not with the last
- * reference) that requests which still wait somewhere keep no descriptor of a dead peer. Whoever uses the number must
- * be sure that it still is this socket:
+ * The life of the socket. `fd` is closed once, when the polling thread retires the link, and so early (not with the
+ * last reference) that requests which still wait somewhere keep no descriptor of a dead peer. Whoever uses the number
+ * must be sure that it still is this socket:
  *   - under link->lock, while fd >= 0: shutdown, epoll_ctl;
  *   - without it: the polling thread, for recv, because it alone retires; and the thread that has set `writing`, for
  *     sendmsg, because retiring leaves a link that is being written to its writer: that one, when it lets go of

@@ -1,8 +1,9 @@
 /* All links of the node, and the turn of reading them.
  *
  * Threads: pyn_links_poll by one thread at a time (the caller passes the turn on; nothing is kept in thread-local
- * state, so that any thread may take the next turn). pyn_links_wake, _add, _find, _count by any thread. The callbacks run
- * on the polling thread without any lock of dist/ held; they may send, flush and close, but not poll or pass the turn on. */
+ * state, so that any thread may take the next turn). pyn_links_wake, _add, _find, _count by any thread. The callbacks
+ * run on the polling thread without any lock of dist/ held; they may send, flush and close, but not poll or pass the
+ * turn on. */
 #ifndef PYN_DIST_LINKS_H
 #define PYN_DIST_LINKS_H
 

@@ -1,8 +1,9 @@
-/* What Python code asks of the node: requests to Erlang and their answers. The functions are svc's; py only calls them, so
- * that Python stays out of svc and the network out of py. No Python type appears here.
+/* What Python code asks of the node: requests to Erlang and their answers. The functions are svc's; py only calls them,
+ * so that Python stays out of svc and the network out of py. No Python type appears here.
  *
- * A request is made in steps: open writes the beginning of a message into `out`, the caller writes one term, post sends it.
- * Then either wait (a thread) or take (a coroutine's loop, told by its descriptor) gives the answer, and close ends it. */
+ * A request is made in steps: open writes the beginning of a message into `out`, the caller writes one term, post sends
+ * it. Then either wait (a thread) or take (a coroutine's loop, told by its descriptor) gives the answer, and close ends
+ * it. */
 #ifndef PYN_PY_BRIDGE_H
 #define PYN_PY_BRIDGE_H
 
@@ -33,17 +34,18 @@ struct pyn_bridge {
                             enum pyn_rpc_result *result);
     /* Sends the message (empties out). */
     void (*post)(void *ctx, struct pyn_rpc *rpc, struct pyn_out *out);
-    /* Waits for the answer; on a worker's thread runs what is nested in the call meanwhile. Detached. The reply (a term)
-     * lives until close. */
+    /* Waits for the answer; on a worker's thread runs what is nested in the call meanwhile. Detached. The reply (a
+     * term) lives until close. */
     enum pyn_rpc_result (*wait)(void *ctx, struct pyn_rpc *rpc, struct pyn_span *reply);
     /* The answer if it is there. Attached or not; never waits. */
     enum pyn_rpc_result (*take)(void *ctx, struct pyn_rpc *rpc, struct pyn_span *reply);
     /* Ends the request; one without an answer is called off on the other side too. Attached or not. */
     void (*close)(void *ctx, struct pyn_rpc *rpc);
-    /* Begins a message to a process for erlang.send: `to` is a pid, or an atom (a name on the coordinator), or {Name, Node}.
-     * false: nobody to send to (no coordinator). The payload is to be written behind, then send_end. */
+    /* Begins a message to a process for erlang.send: `to` is a pid, or an atom (a name on the coordinator), or {Name,
+     * Node}. false: nobody to send to (no coordinator). The payload is to be written behind, then send_end. */
     bool (*send_begin)(void *ctx, struct pyn_span to, struct pyn_out *out, size_t *frame, void **link);
-    /* Steals the link. May wait until the peer has taken what was sent before: detached. false: interrupted meanwhile. */
+    /* Steals the link. May wait until the peer has taken what was sent before: detached. false: interrupted meanwhile.
+     */
     bool (*send_end)(void *ctx, void *link, size_t frame, struct pyn_out *out);
     /* The node's own pid, a term. */
     struct pyn_span (*own_pid)(void *ctx);
@@ -53,12 +55,13 @@ struct pyn_bridge {
     int (*loop_fd)(void *ctx, struct pyn_notify *n); /* an eventfd: readable when something is settled */
     /* The next settled request, to be given to take and close; NULL: none. */
     struct pyn_rpc *(*loop_next)(void *ctx, struct pyn_notify *n, void **cookie);
-    /* The loop is going to wait: calls that are nested in its worker's call may be brought by its eventfd from now on ... */
+    /* The loop is going to wait: calls that are nested in its worker's call may be brought by its eventfd from now on
+     * ... */
     void (*loop_enter)(void *ctx, struct pyn_notify *n);
     /* ... and are run by this. Detached. */
     void (*loop_serve)(void *ctx, struct pyn_notify *n);
-    /* Takes a request that is not settled yet off the loop, to be closed; by its id, or (abandon) any, settled or not. NULL:
-     * none. */
+    /* Takes a request that is not settled yet off the loop, to be closed; by its id, or (abandon) any, settled or not.
+     * NULL: none. */
     struct pyn_rpc *(*loop_cancel)(void *ctx, struct pyn_notify *n, uint64_t id, void **cookie);
     struct pyn_rpc *(*loop_abandon)(void *ctx, struct pyn_notify *n, void **cookie);
     void (*loop_close)(void *ctx, struct pyn_notify *n); /* every request closed before */

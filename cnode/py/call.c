@@ -12,7 +12,8 @@ enum { FEW_ARGS = 8, MAX_ARGS = 255 * 256 };
 
 /* ---- results ---- */
 
-static enum pyn_call_outcome write_error(struct pyn_seat *s, const struct pyn_call *call, struct pyn_out *out, size_t mark)
+static enum pyn_call_outcome write_error(struct pyn_seat *s, const struct pyn_call *call, struct pyn_out *out,
+                                         size_t mark)
 {
     pyn_out_truncate(out, mark);
     pyn_write_tuple(&out->buf, 2);
@@ -22,7 +23,8 @@ static enum pyn_call_outcome write_error(struct pyn_seat *s, const struct pyn_ca
 }
 
 /* Steals value. */
-static enum pyn_call_outcome write_value(struct pyn_seat *s, const struct pyn_call *call, struct pyn_out *out, PyObject *value)
+static enum pyn_call_outcome write_value(struct pyn_seat *s, const struct pyn_call *call, struct pyn_out *out,
+                                         PyObject *value)
 {
     size_t mark = out->buf.len;
     int bad;
@@ -84,7 +86,8 @@ static int decode_bytes(struct arguments *a, struct pyn_span bytes)
     return 0;
 }
 
-static int decode_positional(struct pyn_seat *s, struct arguments *a, struct pyn_reader *r, const struct pyn_token *head)
+static int decode_positional(struct pyn_seat *s, struct arguments *a, struct pyn_reader *r,
+                             const struct pyn_token *head)
 {
     if (head->kind == PYN_T_STRING)
         return decode_bytes(a, head->bytes);

@@ -16,7 +16,7 @@
 
 /* Python sources, as they stand in the source folder. */
 #define SOURCE(name, file)                                                                                             \
-    __asm__(".section .rodata\n.global " #name "\n" #name ":\n.incbin \"" file "\"\n.byte 0\n.previous\n");                   \
+    __asm__(".section .rodata\n.global " #name "\n" #name ":\n.incbin \"" file "\"\n.byte 0\n.previous\n");            \
     extern const char name[]
 
 SOURCE(pyn_bootstrap_source, "py/bootstrap.py");
@@ -106,7 +106,8 @@ bool pyn_mode_possible(enum pyn_mode mode, const char **reason)
         return subinterp_possible(reason);
 #ifndef Py_GIL_DISABLED
     if (mode == PYN_MODE_FREE_THREADED) {
-        *reason = "this Python was built with a GIL (free_threaded needs 3.13 or later built with --disable-gil, PEP 703)";
+        *reason =
+            "this Python was built with a GIL (free_threaded needs 3.13 or later built with --disable-gil, PEP 703)";
         return false;
     }
 #endif
@@ -184,9 +185,9 @@ static PyStatus initialize(void)
     return status;
 }
 
-/* The types of _datetime are static: all interpreters share them, and what hangs on them is allocated by the first one that
- * imports it and freed by the last one that ends. Unless that is one and the same, the heap is corrupt (3.13.5). So the
- * main interpreter is the first. */
+/* The types of _datetime are static: all interpreters share them, and what hangs on them is allocated by the first one
+ * that imports it and freed by the last one that ends. Unless that is one and the same, the heap is corrupt (3.13.5).
+ * So the main interpreter is the first. */
 static void own_shared_types(void)
 {
     PyObject *module = PyImport_ImportModule("_datetime");
@@ -261,7 +262,8 @@ static PyObject *boot_info(unsigned number)
             goto out;
     }
     info = Py_BuildValue("{sOsOsIsOsz}", "main", number == 0 ? Py_True : Py_False, "subinterp",
-                         host.mode == PYN_MODE_SUBINTERP ? Py_True : Py_False, "interp", number, "paths", paths, "executable", host.executable[0] ? host.executable : NULL);
+                         host.mode == PYN_MODE_SUBINTERP ? Py_True : Py_False, "interp", number, "paths", paths,
+                         "executable", host.executable[0] ? host.executable : NULL);
 out:
     Py_DECREF(paths);
     return info;

@@ -15,8 +15,8 @@ struct pyn_host_config {
 };
 
 /* Initialises Python (isolated configuration, PEP 587) on the calling thread, which must be the one that will call
- * pyn_host_stop, and decides on the mode. Afterwards the calling thread is detached. The config's strings must live as long
- * as the host. false: error says why in a sentence. */
+ * pyn_host_stop, and decides on the mode. Afterwards the calling thread is detached. The config's strings must live as
+ * long as the host. false: error says why in a sentence. */
 PYN_MUSTCHECK bool pyn_host_start(const struct pyn_host_config *config, char *error, size_t size);
 /* Ends Python: runs atexit functions and joins non-daemon Python threads, without a limit of time (the caller has a
  * deadline and leaves by _exit). All seats must be closed. */

@@ -42,7 +42,8 @@ static PyThreadState *new_interpreter(char *error, size_t size)
     PyEval_RestoreThread(first);
     status = Py_NewInterpreterFromConfig(&state, &config);
     if (PyStatus_Exception(status)) {
-        snprintf(error, size, "Python made no sub-interpreter: %s", status.err_msg ? status.err_msg : "no reason given");
+        snprintf(error, size, "Python made no sub-interpreter: %s",
+                 status.err_msg ? status.err_msg : "no reason given");
         PyThreadState_Clear(first);
         PyThreadState_DeleteCurrent();
         return NULL;

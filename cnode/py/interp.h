@@ -8,8 +8,8 @@
 
 struct pyn_seat;
 
-/* Opens a seat for the calling thread: in subinterp mode a new interpreter of its own (unless `main`), else a thread state
- * in the main interpreter. The preload code has run when it returns. NULL: error says why. Returns detached. */
+/* Opens a seat for the calling thread: in subinterp mode a new interpreter of its own (unless `main`), else a thread
+ * state in the main interpreter. The preload code has run when it returns. NULL: error says why. Returns detached. */
 struct pyn_seat *pyn_seat_open(bool main, char *error, size_t size);
 /* Ends the interpreter where it was the seat's own. Detached before and after. */
 void pyn_seat_close(struct pyn_seat *s);
@@ -28,13 +28,13 @@ struct pyn_seat_mark {
 };
 
 /* Marks the beginning and the end of the call `serial` (never 0), so that an interrupt reaches this call and no
- * other. Calls nest: _end is given what _begin returned, and the outer call is the current one again. _end returns true when the
- * call was interrupted, and makes sure that nothing of the interrupt is left. Attached. */
+ * other. Calls nest: _end is given what _begin returned, and the outer call is the current one again. _end returns true
+ * when the call was interrupted, and makes sure that nothing of the interrupt is left. Attached. */
 PYN_MUSTCHECK struct pyn_seat_mark pyn_seat_begin(struct pyn_seat *s, uint64_t serial);
 bool pyn_seat_end(struct pyn_seat *s, struct pyn_seat_mark outer);
 
-/* Raises KeyboardInterrupt in the thread of the seat if it still runs the call `serial`. Waits for the interpreter, which a
- * C call may hold for long, and so is called by a thread that has nothing else to do. true: it was raised. */
+/* Raises KeyboardInterrupt in the thread of the seat if it still runs the call `serial`. Waits for the interpreter,
+ * which a C call may hold for long, and so is called by a thread that has nothing else to do. true: it was raised. */
 bool pyn_seat_interrupt(struct pyn_seat *s, uint64_t serial);
 
 #endif

@@ -10,15 +10,15 @@
 
 enum { PYN_TARGETS = 512, PYN_CODES = 64 };
 
-/* A callable that was asked for before, by the bytes of its names: saves the making of strings, not the lookup, so that a
- * module that was reloaded or patched is always called as it is now. */
+/* A callable that was asked for before, by the bytes of its names: saves the making of strings, not the lookup, so that
+ * a module that was reloaded or patched is always called as it is now. */
 struct pyn_target {
-    uint64_t hash;      /* 0: empty */
-    uint8_t *key;       /* owned: module, 0xff, function */
+    uint64_t hash; /* 0: empty */
+    uint8_t *key;  /* owned: module, 0xff, function */
     size_t key_len;
-    PyObject *module;   /* owned str */
-    PyObject *path;     /* owned tuple of str */
-    bool is_main;       /* the module is __main__ */
+    PyObject *module; /* owned str */
+    PyObject *path;   /* owned tuple of str */
+    bool is_main;     /* the module is __main__ */
 };
 
 /* Code that was compiled before. */
@@ -34,7 +34,7 @@ struct pyn_seat {
     PyThreadState *state; /* this thread's, in its interpreter */
     unsigned interp;
     bool owns_interp;
-    unsigned long thread; /* as PyThreadState_SetAsyncExc wants it */
+    unsigned long thread;    /* as PyThreadState_SetAsyncExc wants it */
     struct pyn_types *types; /* borrowed from erlang_module */
     PyObject *erlang_module; /* owned */
     PyObject *main_dict;     /* owned: of __main__ */
@@ -42,7 +42,7 @@ struct pyn_seat {
     struct pyn_target targets[PYN_TARGETS];
     struct pyn_code codes[PYN_CODES];
 
-    pthread_mutex_t lock; /* guards mark; innermost: only SetAsyncExc is called under it */
+    pthread_mutex_t lock;      /* guards mark; innermost: only SetAsyncExc is called under it */
     struct pyn_seat_mark mark; /* the call that runs; serial 0: none */
 };
 

@@ -52,7 +52,8 @@ static PyObject *loop_ask(PyObject *module, PyObject *const *args, Py_ssize_t co
     uint64_t id;
 
     if (count < 3 || !PyUnicode_Check(args[2])) {
-        PyErr_SetString(PyExc_TypeError, "async_call() takes the name of a registered function (str) and its arguments");
+        PyErr_SetString(PyExc_TypeError,
+                        "async_call() takes the name of a registered function (str) and its arguments");
         return NULL;
     }
     n = PyCapsule_GetPointer(args[0], NOTIFIER);
@@ -120,8 +121,8 @@ static PyObject *settled(struct pyn_types *ty, const struct pyn_bridge *bridge, 
     return triple;
 }
 
-/* _loop_ready(notifier) -> [(future, value, exception or None)]: what has been settled. Calls that are nested in this one run
- * before it returns. */
+/* _loop_ready(notifier) -> [(future, value, exception or None)]: what has been settled. Calls that are nested in this
+ * one run before it returns. */
 static PyObject *loop_ready(PyObject *module, PyObject *capsule)
 {
     const struct pyn_bridge *bridge = pyn_bridge_get();
@@ -162,7 +163,8 @@ static PyObject *async_call(PyObject *module, PyObject *args)
 
 PyMethodDef pyn_module_aio[] = {
     {"async_call", async_call, METH_VARARGS,
-     "async_call(name, *args) -> awaitable\n\nAs call(), for coroutines: the loop goes on while Erlang works. Cancelling it ends the\n"
+     "async_call(name, *args) -> awaitable\n\nAs call(), for coroutines: the loop goes on while Erlang works. "
+     "Cancelling it ends the\n"
      "Erlang function too."},
     {"_loop_open", loop_open, METH_NOARGS, NULL},
     {"_loop_fd", loop_fd, METH_O, NULL},

@@ -186,7 +186,8 @@ static int write_operation(struct pyn_types *ty, PyObject *const *args, Py_ssize
     return 0;
 }
 
-static PyObject *ask_state(PyObject *module, const char *operation, PyObject *const *args, Py_ssize_t count, PyObject *missing)
+static PyObject *ask_state(PyObject *module, const char *operation, PyObject *const *args, Py_ssize_t count,
+                           PyObject *missing)
 {
     PyObject *all[4] = {PyUnicode_FromString(operation)};
     PyObject *value;
@@ -297,7 +298,8 @@ static PyObject *module_send(PyObject *module, PyObject *args, PyObject *keyword
     }
     if (pyn_encode(ty, name ? name : to, &target) != 0)
         goto out;
-    if (!bridge || !bridge->send_begin(bridge->ctx, (struct pyn_span){target.buf.data, target.buf.len}, &out, &frame, &link)) {
+    if (!bridge ||
+        !bridge->send_begin(bridge->ctx, (struct pyn_span){target.buf.data, target.buf.len}, &out, &frame, &link)) {
         pyn_rpc_raise(ty, PYN_RPC_DOWN);
         goto out;
     }
@@ -332,22 +334,26 @@ static PyObject *module_self(PyObject *module, PyObject *Py_UNUSED(unused))
 
 PyMethodDef pyn_module_ops[] = {
     {"call", KEYWORDS(module_call), METH_FASTCALL,
-     "call(name, *args)\n\nCalls the Erlang function that was registered by that name (py:register_function/2,3) and returns\n"
+     "call(name, *args)\n\nCalls the Erlang function that was registered by that name (py:register_function/2,3) and "
+     "returns\n"
      "its result. The function gets one argument, the list of args. Raises CallbackError when it fails or is not\n"
      "registered, CoordinatorDown when there is no coordinator."},
     {"__getattr__", module_getattr, METH_O, "erlang.name(*args) is erlang.call('name', *args)."},
     {"state_get", KEYWORDS(state_get), METH_VARARGS | METH_KEYWORDS,
      "state_get(key, default=None)\n\nThe value that the cluster's shared state holds for the key."},
-    {"state_set", KEYWORDS(state_set), METH_VARARGS | METH_KEYWORDS, "state_set(key, value)\n\nStores the value; every worker and node sees it."},
+    {"state_set", KEYWORDS(state_set), METH_VARARGS | METH_KEYWORDS,
+     "state_set(key, value)\n\nStores the value; every worker and node sees it."},
     {"state_delete", state_delete, METH_O, "state_delete(key)\n\nRemoves the key; one that is not there is no error."},
     {"state_clear", state_clear, METH_NOARGS, "state_clear()\n\nRemoves every key."},
     {"state_keys", state_keys, METH_NOARGS, "state_keys() -> list"},
     {"state_incr", KEYWORDS(state_incr), METH_VARARGS | METH_KEYWORDS,
-     "state_incr(key, by=1) -> int\n\nAdds to a counter, atomically, and returns its new value. A missing key starts at 0;\n"
+     "state_incr(key, by=1) -> int\n\nAdds to a counter, atomically, and returns its new value. A missing key starts "
+     "at 0;\n"
      "TypeError when the key holds no integer."},
     {"state_decr", KEYWORDS(state_decr), METH_VARARGS | METH_KEYWORDS, "state_decr(key, by=1) -> int"},
     {"send", KEYWORDS(module_send), METH_VARARGS | METH_KEYWORDS,
-     "send(to, term)\n\nSends a message to a process: an erlang.Pid, a registered name on the coordinator (str or Atom), or a\n"
+     "send(to, term)\n\nSends a message to a process: an erlang.Pid, a registered name on the coordinator (str or "
+     "Atom), or a\n"
      "tuple (Atom(name), Atom(node)). Does not wait for anything."},
     {"self", module_self, METH_NOARGS, "self() -> erlang.Pid\n\nThe process that stands for this node."},
     {NULL, NULL, 0, NULL},

@@ -20,6 +20,7 @@ PyObject *pyn_rpc_raise(struct pyn_types *ty, enum pyn_rpc_result result);
  * {error, not_found}. */
 PyObject *pyn_rpc_unpack(struct pyn_types *ty, struct pyn_span reply, PyObject *missing);
 /* Writes {Name, [Arg]}; args[0] is the name. -1 with an exception. */
-PYN_MUSTCHECK int pyn_rpc_write_call(struct pyn_types *ty, PyObject *const *args, Py_ssize_t count, struct pyn_out *out);
+PYN_MUSTCHECK int pyn_rpc_write_call(struct pyn_types *ty, PyObject *const *args, Py_ssize_t count,
+                                     struct pyn_out *out);
 
 #endif

@@ -110,7 +110,8 @@ void pyn_pool_settle(struct pyn_pool *p)
     pthread_mutex_unlock(&w->lock);
 }
 
-static unsigned take_batch(struct pyn_worker *w, bool (*match)(void *ctx, struct pyn_job *job), void *ctx, struct pyn_queue *out)
+static unsigned take_batch(struct pyn_worker *w, bool (*match)(void *ctx, struct pyn_job *job), void *ctx,
+                           struct pyn_queue *out)
 {
     unsigned taken;
 
@@ -147,7 +148,8 @@ void pyn_pool_take(struct pyn_pool *p, bool (*match)(void *ctx, struct pyn_job *
 
 /* ---- what runs ---- */
 
-void pyn_pool_each_running(struct pyn_pool *p, void (*fn)(void *ctx, struct pyn_worker *w, struct pyn_job *job), void *ctx)
+void pyn_pool_each_running(struct pyn_pool *p, void (*fn)(void *ctx, struct pyn_worker *w, struct pyn_job *job),
+                           void *ctx)
 {
     pthread_mutex_lock(&p->lock);
     for (unsigned i = 0; i < p->worker_count; i++) {

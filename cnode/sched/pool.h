@@ -1,12 +1,12 @@
 /* Workers that take turns at reading: leader and followers.
  *
- * DESIGN. Handing a message from a reading thread to a working one costs more than a short call does, so the worker that
- * is the leader waits for messages, runs the short jobs among them itself and sends all their answers together. What is
- * known to be long (ops.estimate) goes to another worker through a queue. A job that turns out to be long while the leader
- * runs it is noticed by the watchdog (pyn_pool_watch), which deposes the leader: a follower gets the turn to read, and the
- * rest of the batch goes to the queues. When every worker is busy the turn goes to the io thread, which only reads and
- * queues; it gives the turn back as soon as a worker is idle. So messages are read, and pings, overloads and
- * cancellations answered, whatever Python does.
+ * DESIGN. Handing a message from a reading thread to a working one costs more than a short call does, so the worker
+ * that is the leader waits for messages, runs the short jobs among them itself and sends all their answers together.
+ * What is known to be long (ops.estimate) goes to another worker through a queue. A job that turns out to be long while
+ * the leader runs it is noticed by the watchdog (pyn_pool_watch), which deposes the leader: a follower gets the turn to
+ * read, and the rest of the batch goes to the queues. When every worker is busy the turn goes to the io thread, which
+ * only reads and queues; it gives the turn back as soon as a worker is idle. So messages are read, and pings, overloads
+ * and cancellations answered, whatever Python does.
  *
  * A job runs on a worker of its group (interpreter) when it names one, else on any worker of its lane.
  *
@@ -103,16 +103,18 @@ void pyn_pool_settle(struct pyn_pool *p);
 void pyn_pool_push(struct pyn_pool *p, struct pyn_job *job);
 /* Moves every waiting job (queues and batches) that matches to `out`. match runs under locks. */
 void pyn_pool_take(struct pyn_pool *p, bool (*match)(void *ctx, struct pyn_job *job), void *ctx, struct pyn_queue *out);
-/* Calls fn for each job that runs, those included that wait for a nested one, under the worker's lock (the job stays alive
- * for that long). */
-void pyn_pool_each_running(struct pyn_pool *p, void (*fn)(void *ctx, struct pyn_worker *w, struct pyn_job *job), void *ctx);
+/* Calls fn for each job that runs, those included that wait for a nested one, under the worker's lock (the job stays
+ * alive for that long). */
+void pyn_pool_each_running(struct pyn_pool *p, void (*fn)(void *ctx, struct pyn_worker *w, struct pyn_job *job),
+                           void *ctx);
 
 /* The job that run was given has its answer: the watchdog will not see it any more. On the worker's thread. Returns the
  * nanoseconds that it ran. */
 uint64_t pyn_worker_done(struct pyn_worker *w);
-/* The worker's job waits, detached, until ready(ctx) says true. Meanwhile the worker runs the jobs of its inbox, nested in
- * this one, and takes its turn at reading where it leads: with one worker alone, what it waits for is read by itself, without
- * a hand-over. ready is called under pool->lock, often: it takes no lock but innermost ones. On the worker's thread. */
+/* The worker's job waits, detached, until ready(ctx) says true. Meanwhile the worker runs the jobs of its inbox, nested
+ * in this one, and takes its turn at reading where it leads: with one worker alone, what it waits for is read by
+ * itself, without a hand-over. ready is called under pool->lock, often: it takes no lock but innermost ones. On the
+ * worker's thread. */
 void pyn_pool_wait(struct pyn_pool *p, struct pyn_worker *w, bool (*ready)(void *ctx), void *ctx);
 /* Has a worker that may be in pyn_pool_wait look at its ready again. Any thread; no lock of the pool held. */
 void pyn_pool_poke(struct pyn_pool *p, struct pyn_worker *w);
@@ -120,8 +122,8 @@ void pyn_pool_poke(struct pyn_pool *p, struct pyn_worker *w);
 void pyn_pool_enter_loop(struct pyn_pool *p, struct pyn_worker *w, int eventfd);
 /* The event loop was told: runs what is in the inbox. Detached, on the worker's thread. */
 void pyn_pool_serve_inbox(struct pyn_pool *p, struct pyn_worker *w);
-/* Gives a job to the worker w, which runs it nested in `outer` when that one waits (now, or in a moment: the caller knows that
- * it will). false: w does not run `outer` any more. `outer` is only compared. */
+/* Gives a job to the worker w, which runs it nested in `outer` when that one waits (now, or in a moment: the caller
+ * knows that it will). false: w does not run `outer` any more. `outer` is only compared. */
 bool pyn_pool_nest(struct pyn_pool *p, struct pyn_worker *w, const struct pyn_job *outer, struct pyn_job *job);
 
 /* For the watchdog, about every millisecond while pyn_pool_active: deposes a leader whose job takes long. */

@@ -26,10 +26,10 @@ struct pyn_pool {
     struct pyn_worker *leader;  /* NULL: nobody reads at the moment; &io: the io thread */
     bool turn_wanted;           /* an idle worker waits for the io thread to give the turn back */
     _Atomic(struct pyn_worker *) claimant; /* a worker that waits in its job would rather read itself; set under lock */
-    unsigned starting; /* threads whose start has not returned */
+    unsigned starting;                     /* threads whose start has not returned */
     bool start_failed;
-    unsigned ended;         /* threads that are about to return */
-    pthread_cond_t changed; /* starting or ended; on the monotonic clock */
+    unsigned ended;              /* threads that are about to return */
+    pthread_cond_t changed;      /* starting or ended; on the monotonic clock */
     struct pyn_worker **workers; /* slots: room for all that can ever be */
     unsigned worker_count;
     unsigned stuck;
@@ -39,7 +39,7 @@ struct pyn_pool {
     struct pyn_worker io;
     atomic_bool stopping; /* set under lock, read without */
     bool has_io;          /* the io thread was started */
-    atomic_uint queued; /* jobs in lanes and groups; changed under lock, read without */
+    atomic_uint queued;   /* jobs in lanes and groups; changed under lock, read without */
     atomic_uint idle_count;
     atomic_uint running; /* workers inside a job */
 };

@@ -38,7 +38,8 @@ void pyn_queue_append(struct pyn_queue *to, struct pyn_queue *from)
     *from = (struct pyn_queue){0};
 }
 
-unsigned pyn_queue_take(struct pyn_queue *q, struct pyn_queue *to, bool (*match)(void *ctx, struct pyn_job *job), void *ctx)
+unsigned pyn_queue_take(struct pyn_queue *q, struct pyn_queue *to, bool (*match)(void *ctx, struct pyn_job *job),
+                        void *ctx)
 {
     struct pyn_queue rest = {0};
     struct pyn_job *job;

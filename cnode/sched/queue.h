@@ -38,6 +38,7 @@ struct pyn_job *pyn_queue_pop(struct pyn_queue *q);
 void pyn_queue_append(struct pyn_queue *to, struct pyn_queue *from);
 /* Moves the jobs for which match says true, in order, to `to`. match may be called under the owner's lock: it must not
  * call back. Returns how many. */
-unsigned pyn_queue_take(struct pyn_queue *q, struct pyn_queue *to, bool (*match)(void *ctx, struct pyn_job *job), void *ctx);
+unsigned pyn_queue_take(struct pyn_queue *q, struct pyn_queue *to, bool (*match)(void *ctx, struct pyn_job *job),
+                        void *ctx);
 
 #endif

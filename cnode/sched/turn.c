@@ -66,8 +66,8 @@ static void run_queued(struct pyn_worker *w, struct pyn_job *job)
     ops->flush(ops->ctx, w);
 }
 
-/* pool->lock held. The next job from the queues for w, begun: whoever looks for a job, first among those that wait and then
- * among those that run, must not miss it in between. */
+/* pool->lock held. The next job from the queues for w, begun: whoever looks for a job, first among those that wait and
+ * then among those that run, must not miss it in between. */
 static struct pyn_job *begin_queued(struct pyn_worker *w)
 {
     struct pyn_job *job = pyn_pool_next_locked(w->pool, w);

@@ -54,8 +54,8 @@ static void write_head(struct pyn_rpc_table *t, struct pyn_rpc *r, struct pyn_ou
         pyn_write_int(&out->buf, (int64_t)left);
 }
 
-static struct pyn_rpc *bridge_open(void *ctx, enum pyn_rpc_target target, struct pyn_notify *notify, struct pyn_out *out,
-                                   enum pyn_rpc_result *result)
+static struct pyn_rpc *bridge_open(void *ctx, enum pyn_rpc_target target, struct pyn_notify *notify,
+                                   struct pyn_out *out, enum pyn_rpc_result *result)
 {
     struct pyn_rpc_table *t = ctx;
     struct pyn_request *run = pyn_run_current();
@@ -295,8 +295,8 @@ static int bridge_loop_fd(void *ctx, struct pyn_notify *n)
     return n->fd;
 }
 
-/* The next request that is settled, in the order in which they were; NULL when there is none. The eventfd is read first, so
- * that what is settled later makes it readable again. */
+/* The next request that is settled, in the order in which they were; NULL when there is none. The eventfd is read
+ * first, so that what is settled later makes it readable again. */
 static struct pyn_rpc *bridge_loop_next(void *ctx, struct pyn_notify *n, void **cookie)
 {
     struct pyn_rpc_table *t = ctx;

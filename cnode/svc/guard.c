@@ -41,8 +41,8 @@ static void *interrupt_main(void *arg)
     return NULL;
 }
 
-/* The desk has at most one interrupter at a time. Called under the worker's lock, while it runs the request: so the desk
- * outlives the count. */
+/* The desk has at most one interrupter at a time. Called under the worker's lock, while it runs the request: so the
+ * desk outlives the count. */
 static void start_interrupt(struct pyn_service *s, struct pyn_desk *d, uint64_t serial)
 {
     struct interrupt *i;
@@ -69,14 +69,15 @@ static void start_interrupt(struct pyn_service *s, struct pyn_desk *d, uint64_t 
 
 /* ---- looking over what runs ---- */
 
-/* What a look over the workers and queues picked out, to be acted on when no lock is held. Each entry holds a reference. */
+/* What a look over the workers and queues picked out, to be acted on when no lock is held. Each entry holds a
+ * reference. */
 struct picked {
     struct pyn_service *service;
     uint64_t now;
     bool (*match)(void *ctx, const struct pyn_request *r);
     void *ctx;
-    struct pyn_request *late[MAX_PICKED];  /* to be answered: their time is up, or they match */
-    struct pyn_worker *busy[MAX_PICKED];   /* who runs them */
+    struct pyn_request *late[MAX_PICKED]; /* to be answered: their time is up, or they match */
+    struct pyn_worker *busy[MAX_PICKED];  /* who runs them */
     unsigned late_count;
     struct pyn_request *watch[MAX_PICKED]; /* their callers are to be watched */
     unsigned watch_count;
@@ -166,7 +167,8 @@ static void replace(struct pyn_service *s, struct pyn_worker *w)
 {
     uint64_t one = 1;
 
-    pyn_log(PYN_WARNING, "guard", "worker=%u is stuck in a call that does not end when interrupted; another one takes its place", w->id);
+    pyn_log(PYN_WARNING, "guard",
+            "worker=%u is stuck in a call that does not end when interrupted; another one takes its place", w->id);
     if (pyn_pool_replace(s->pool, w))
         return;
     pyn_log(PYN_ERROR, "guard", "more than %u workers are stuck: the node ends", s->config.max_stuck);
@@ -195,7 +197,8 @@ static void act(struct picked *p, const char *reason)
         replace(s, p->stuck[i]);
 }
 
-static void look(struct pyn_service *s, uint64_t now, bool (*match)(void *ctx, const struct pyn_request *r), void *ctx, const char *reason)
+static void look(struct pyn_service *s, uint64_t now, bool (*match)(void *ctx, const struct pyn_request *r), void *ctx,
+                 const char *reason)
 {
     struct picked p = {.service = s, .now = now, .match = match, .ctx = ctx};
     struct pyn_queue gone = {0};
@@ -213,7 +216,8 @@ static void look(struct pyn_service *s, uint64_t now, bool (*match)(void *ctx, c
     }
 }
 
-void pyn_guard_cancel(struct pyn_service *s, bool (*match)(void *ctx, const struct pyn_request *r), void *ctx, const char *reason)
+void pyn_guard_cancel(struct pyn_service *s, bool (*match)(void *ctx, const struct pyn_request *r), void *ctx,
+                      const char *reason)
 {
     if (atomic_load_explicit(&s->admitted, memory_order_relaxed) > 0)
         look(s, pyn_now(), match, ctx, reason);

@@ -288,8 +288,7 @@ bool pyn_proto_parse_ping(struct pyn_span payload, struct pyn_reply_to *to)
 
 size_t pyn_proto_begin_reply(struct pyn_buf *b, const struct pyn_reply_to *to, struct pyn_span own_pid)
 {
-    size_t frame =
-        to->alias.len > 0 ? pyn_frame_alias_send(b, own_pid, to->alias) : pyn_frame_send(b, to->pid);
+    size_t frame = to->alias.len > 0 ? pyn_frame_alias_send(b, own_pid, to->alias) : pyn_frame_send(b, to->pid);
 
     pyn_write_tuple(b, 2);
     pyn_write_raw(b, to->tag);

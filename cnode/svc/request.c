@@ -2,7 +2,8 @@
 
 #include <stdlib.h>
 
-struct pyn_request *pyn_request_new(struct pyn_link *link, struct pyn_block *block, const struct pyn_parsed *p, uint64_t now)
+struct pyn_request *pyn_request_new(struct pyn_link *link, struct pyn_block *block, const struct pyn_parsed *p,
+                                    uint64_t now)
 {
     static atomic_uint_fast64_t last_id;
     struct pyn_request *r = malloc(sizeof(*r));

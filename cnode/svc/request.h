@@ -1,7 +1,7 @@
 /* One request of a caller, from its arrival until its answer.
  *
- * Counted: whoever runs it holds a reference (the pool passes it on with the job), the watchdog takes one while it looks.
- * It keeps the link and the block that it came in. Exactly one party answers: who wins pyn_request_claim. */
+ * Counted: whoever runs it holds a reference (the pool passes it on with the job), the watchdog takes one while it
+ * looks. It keeps the link and the block that it came in. Exactly one party answers: who wins pyn_request_claim. */
 #ifndef PYN_SVC_REQUEST_H
 #define PYN_SVC_REQUEST_H
 
@@ -17,13 +17,13 @@ struct pyn_request {
     atomic_uint refs;
     atomic_bool answered;
     atomic_uint asking; /* requests to Erlang that it has under way: calls of these callbacks are nested in it */
-    uint64_t id;          /* never 0, never used twice */
+    uint64_t id;        /* never 0, never used twice */
     uint64_t arrived;
-    uint64_t deadline;    /* PYN_NEVER: none */
-    uint32_t estimate;    /* the slot of its name in the table of durations */
-    bool pins;            /* an exec whose interpreter the caller keeps */
-    bool watched;         /* the caller's death is looked for; the watchdog's own */
-    unsigned depth;       /* how many calls it is nested in */
+    uint64_t deadline; /* PYN_NEVER: none */
+    uint32_t estimate; /* the slot of its name in the table of durations */
+    bool pins;         /* an exec whose interpreter the caller keeps */
+    bool watched;      /* the caller's death is looked for; the watchdog's own */
+    unsigned depth;    /* how many calls it is nested in */
     struct pyn_link *link;
     struct pyn_block *block;
     struct pyn_reply_to to;
@@ -35,7 +35,8 @@ struct pyn_request {
 };
 
 /* A request with one reference, which takes references of its own on link and block. NULL: out of memory. */
-struct pyn_request *pyn_request_new(struct pyn_link *link, struct pyn_block *block, const struct pyn_parsed *p, uint64_t now);
+struct pyn_request *pyn_request_new(struct pyn_link *link, struct pyn_block *block, const struct pyn_parsed *p,
+                                    uint64_t now);
 struct pyn_request *pyn_request_ref(struct pyn_request *r);
 void pyn_request_unref(struct pyn_request *r);
 /* true for the one who may answer. */

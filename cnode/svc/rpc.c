@@ -61,7 +61,8 @@ static void tell(struct pyn_rpc_table *t, struct wake w)
 {
     uint64_t one = 1;
 
-    /* The worker is one of the pool's, which outlives the request, and looks at its ready again whatever it does now. */
+    /* The worker is one of the pool's, which outlives the request, and looks at its ready again whatever it does now.
+     */
     if (w.worker)
         pyn_pool_poke(t->service->pool, w.worker);
     if (w.fd >= 0 && write(w.fd, &one, sizeof(one)) < 0)

@@ -11,8 +11,8 @@ enum { PYN_RPC_BUCKETS = 4096 };
 
 enum pyn_rpc_state { PYN_RPC_ASKED, PYN_RPC_ANSWERED, PYN_RPC_LOST };
 
-/* Where the answers for one event loop are collected: an eventfd, and the requests that have theirs. Made and freed by the
- * loop's interpreter; the list is guarded by the table's lock. */
+/* Where the answers for one event loop are collected: an eventfd, and the requests that have theirs. Made and freed by
+ * the loop's interpreter; the list is guarded by the table's lock. */
 struct pyn_notify {
     int fd;
     struct pyn_worker *worker; /* the worker whose thread the loop runs on; NULL: a thread of Python's own */
@@ -23,11 +23,11 @@ struct pyn_rpc {
     struct pyn_rpc *next; /* in the bucket */
     uint64_t id;
     enum pyn_rpc_target target;
-    struct pyn_link *link;      /* owned reference */
-    struct pyn_request *run;    /* owned reference: the call that asks; NULL: a thread of Python's own */
-    struct pyn_worker *worker;  /* on whose thread the asker waits; NULL: any other thread, or a loop */
-    struct pyn_notify *notify;  /* the loop that the asker is in; NULL: it waits */
-    void *cookie;               /* the asker's own */
+    struct pyn_link *link;     /* owned reference */
+    struct pyn_request *run;   /* owned reference: the call that asks; NULL: a thread of Python's own */
+    struct pyn_worker *worker; /* on whose thread the asker waits; NULL: any other thread, or a loop */
+    struct pyn_notify *notify; /* the loop that the asker is in; NULL: it waits */
+    void *cookie;              /* the asker's own */
     size_t frame;
     pthread_cond_t cond; /* for waiters that are no workers; with table->lock */
 

@@ -115,7 +115,8 @@ static void touch(struct pyn_desk *d, struct pyn_link *l)
 }
 
 /* Ends the frame and sends it; the answer is the result of r. */
-static void send_result(struct pyn_service *s, struct pyn_desk *d, struct pyn_request *r, struct pyn_out *o, size_t frame)
+static void send_result(struct pyn_service *s, struct pyn_desk *d, struct pyn_request *r, struct pyn_out *o,
+                        size_t frame)
 {
     if (o->buf.failed || pyn_out_size(o) > s->config.max_frame) {
         pyn_out_truncate(o, frame);
@@ -180,8 +181,8 @@ static void pin_name(void *ctx, struct pyn_span name)
     pyn_pins_set_name(p->service->pins, name, p->group);
 }
 
-/* The interpreter that runs an exec is the caller's from now on, however the exec ends: the caller may hear of a timeout
- * before it does. */
+/* The interpreter that runs an exec is the caller's from now on, however the exec ends: the caller may hear of a
+ * timeout before it does. */
 static void pin_caller(struct pyn_service *s, struct pyn_worker *w, struct pyn_request *r)
 {
     if (r->to.pid.len > 0 && pyn_watch_add(s->watch, s->node, own_pid(s), r->link, r->to.pid))

@@ -35,8 +35,8 @@ void pyn_service_ready(struct pyn_service *s, struct pyn_node *node);
 int pyn_service_fatal_fd(const struct pyn_service *s);
 /* New requests are refused from now on; returns true as soon as none is under way, false at the deadline. */
 bool pyn_service_drain(struct pyn_service *s, uint64_t deadline);
-/* Interrupts what still runs, ends the threads, closes the links. false: some thread did not end by the deadline; then nothing
- * may be freed and the process must leave by _exit. */
+/* Interrupts what still runs, ends the threads, closes the links. false: some thread did not end by the deadline; then
+ * nothing may be freed and the process must leave by _exit. */
 bool pyn_service_stop(struct pyn_service *s, uint64_t deadline);
 void pyn_service_free(struct pyn_service *s);
 

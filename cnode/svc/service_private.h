@@ -20,10 +20,10 @@ enum { PYN_ESTIMATES = 1024, PYN_TOUCHED = 8, PYN_MAX_NESTING = 200 };
 /* What a worker has on its desk: its seat in Python, the answer under way, the links that have unsent answers. */
 struct pyn_desk {
     struct pyn_seat *seat;
-    struct pyn_out out; /* the worker's own */
+    struct pyn_out out;       /* the worker's own */
     atomic_uint interrupters; /* threads that are about to interrupt this seat; it is not closed before they are gone */
 
-    pthread_mutex_t lock; /* guards touched; innermost */
+    pthread_mutex_t lock;                  /* guards touched; innermost */
     struct pyn_link *touched[PYN_TOUCHED]; /* a reference each */
     unsigned touched_count;
 };
@@ -90,7 +90,8 @@ void pyn_guard_stop(struct pyn_service *s);
 /* A job begins: the watchdog must be awake. Cheap when it is. */
 void pyn_guard_wake(struct pyn_service *s);
 /* Ends requests that match, waiting and running; those that wait are answered with reason (NULL: not at all). */
-void pyn_guard_cancel(struct pyn_service *s, bool (*match)(void *ctx, const struct pyn_request *r), void *ctx, const char *reason);
+void pyn_guard_cancel(struct pyn_service *s, bool (*match)(void *ctx, const struct pyn_request *r), void *ctx,
+                      const char *reason);
 
 /* admin.c */
 /* {ok, Facts}, and the map Facts alone. */

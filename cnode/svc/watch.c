@@ -87,7 +87,8 @@ static void send_monitor(struct pyn_link *link, struct pyn_span own_pid, const s
     pyn_out_free(&o);
 }
 
-bool pyn_watch_add(struct pyn_watch *w, struct pyn_node *node, struct pyn_span own_pid, struct pyn_link *link, struct pyn_span pid)
+bool pyn_watch_add(struct pyn_watch *w, struct pyn_node *node, struct pyn_span own_pid, struct pyn_link *link,
+                   struct pyn_span pid)
 {
     uint64_t hash = pyn_span_hash(pid, 0);
     struct entry **bucket = &w->buckets[hash % BUCKETS];
@@ -110,7 +111,8 @@ bool pyn_watch_add(struct pyn_watch *w, struct pyn_node *node, struct pyn_span o
 }
 
 /* Unlinks and returns the first entry that matches. lock held. */
-static struct entry *take(struct pyn_watch *w, int bucket, bool (*match)(const struct entry *e, const void *what), const void *what)
+static struct entry *take(struct pyn_watch *w, int bucket, bool (*match)(const struct entry *e, const void *what),
+                          const void *what)
 {
     for (struct entry **at = &w->buckets[bucket]; *at; at = &(*at)->next_by_pid) {
         struct entry *e = *at;

@@ -11,8 +11,8 @@ enum { STACK = 256 * 1024 };
 struct task {
     struct pyn_job job; /* first */
     uint64_t estimate;
-    sem_t *wait;  /* the job waits for it, where there is one */
-    sem_t *began; /* the job posts it at its start */
+    sem_t *wait;       /* the job waits for it, where there is one */
+    sem_t *began;      /* the job posts it at its start */
     atomic_int ran_by; /* worker id, 0: not yet */
     atomic_int group_ran;
 };
@@ -24,9 +24,9 @@ struct fake {
     struct pyn_queue inbox; /* what peers "sent" */
     bool woken;
     atomic_int ran, dropped, flushed, next_group;
-    bool own_groups;   /* every worker its own interpreter */
-    int fail_starts;   /* this many starts fail */
-    int polling;       /* threads inside poll: never more than one */
+    bool own_groups; /* every worker its own interpreter */
+    int fail_starts; /* this many starts fail */
+    int polling;     /* threads inside poll: never more than one */
     bool two_polled;
 };
 
@@ -115,7 +115,7 @@ static void fake_drop(void *ctx, struct pyn_job *job)
 static bool start(struct fake *f, unsigned workers, unsigned main_workers, bool parallel)
 {
     const struct pyn_pool_config config = {workers, main_workers, 4, parallel, STACK};
-    const struct pyn_pool_ops ops = {f, fake_start, nothing, nothing, nothing, fake_run,
+    const struct pyn_pool_ops ops = {f,          fake_start, nothing,   nothing,   nothing,      fake_run,
                                      fake_flush, fake_flush, fake_poll, fake_wake, fake_estimate};
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->cond, NULL);

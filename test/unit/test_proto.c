@@ -224,7 +224,7 @@ START_TEST(bytes_behind_the_message)
 }
 END_TEST
 
-/* Arguments as deep as is read, and one level more. */
+/* An argument as deep as is read, and deeper ones. */
 START_TEST(depth_is_bounded)
 {
     struct pyn_parsed p;
@@ -243,7 +243,7 @@ START_TEST(depth_is_bounded)
         pyn_write_nil(&b);
         pyn_write_nil(&b);
         ck_assert(pyn_proto_parse((struct pyn_span){b.data, b.len}, &p));
-        ck_assert_int_eq(p.op, depth < PYN_ETF_MAX_DEPTH ? PYN_OP_RUN : PYN_OP_BAD);
+        ck_assert_int_eq(p.op, depth <= PYN_ETF_MAX_DEPTH ? PYN_OP_RUN : PYN_OP_BAD);
         pyn_buf_free(&b);
     }
 }

@@ -12,9 +12,9 @@ enum { STACK = 512 * 1024, DEPTH = 100 };
 
 struct task {
     struct pyn_job job; /* first */
-    int nested;        /* so many further levels, each asked for by a "callback" */
-    bool in_loop;      /* waits in an event loop instead */
-    atomic_int ran_by; /* worker id */
+    int nested;         /* so many further levels, each asked for by a "callback" */
+    bool in_loop;       /* waits in an event loop instead */
+    atomic_int ran_by;  /* worker id */
 };
 
 /* Peers: whatever is in the inbox is delivered by poll; a job's "callback" is answered by poll too. */
@@ -23,9 +23,9 @@ struct fake {
     pthread_mutex_t lock;
     pthread_cond_t cond;
     struct pyn_queue inbox;
-    struct task *asked;          /* a callback that poll has to answer ... */
-    struct pyn_worker *asker;    /* ... to this worker: by a nested job first where there are levels left */
-    atomic_int answers;          /* how many callbacks have their answer */
+    struct task *asked;       /* a callback that poll has to answer ... */
+    struct pyn_worker *asker; /* ... to this worker: by a nested job first where there are levels left */
+    atomic_int answers;       /* how many callbacks have their answer */
     bool woken;
     atomic_int ran;
     int loop_fd;
@@ -143,8 +143,8 @@ static void fake_run(void *ctx, struct pyn_worker *w, struct pyn_job *job)
 static void start(struct fake *f, unsigned workers)
 {
     const struct pyn_pool_config config = {workers, 0, 2, true, STACK};
-    const struct pyn_pool_ops ops = {f, fake_start, nothing, nothing, nothing, fake_run,
-                                     nothing, nothing, fake_poll, fake_wake, no_idea};
+    const struct pyn_pool_ops ops = {f,       fake_start, nothing,   nothing,   nothing, fake_run,
+                                     nothing, nothing,    fake_poll, fake_wake, no_idea};
 
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->cond, NULL);
