@@ -253,7 +253,8 @@ write_svg(File, Rates) ->
                             [60 + I * 175, C, 77 + I * 175, T])
               || {I, {_, C, T}} <- lists:zip(lists:seq(0, 3), Series)],
     ok = filelib:ensure_dir(File),
-    ok = file:write_file(File, ["<svg xmlns='http://www.w3.org/2000/svg' width='780' height='340' font-family='sans-serif' font-size='12'>\n"
+    ok = file:write_file(File, ["<svg xmlns='http://www.w3.org/2000/svg' width='780' height='340' ",
+                                "font-family='sans-serif' font-size='12'>\n"
                                 "<rect width='780' height='340' fill='white'/>\n", Legend, Bars,
                                 "<text x='390' y='332' text-anchor='middle'>callers (bars: thousand calls per second)</text>\n</svg>\n"]).
 
@@ -262,7 +263,8 @@ bars(I, N, Values, Max) ->
     [[begin
           H = round(240 * V / Max),
           X = X0 + J * 38,
-          io_lib:format("<rect x='~b' y='~b' width='34' height='~b' fill='~s'/><text x='~b' y='~b' text-anchor='middle'>~.1f</text>~n",
+          io_lib:format("<rect x='~b' y='~b' width='34' height='~b' fill='~s'/>"
+                        "<text x='~b' y='~b' text-anchor='middle'>~.1f</text>~n",
                         [X, 290 - H, H, C, X + 17, 285 - H, V / 1000])
       end || {J, {C, V}} <- lists:zip(lists:seq(0, length(Values) - 1), Values)],
      io_lib:format("<text x='~b' y='308' text-anchor='middle'>~b</text>~n", [X0 + 76, N])].

@@ -9,7 +9,7 @@
          exceptions/1, exception_messages/1, odd_exceptions/1, tracebacks/1, missing/1, broken_modules/1, system_exit/1,
          recursion/1, not_convertible/1, too_large/1,
          eval/1, eval_locals/1, eval_errors/1, exec/1, exec_errors/1, code_forms/1,
-         threads/1, subprocesses/1, asyncio/1, refused_modules/1, numpy/1, refused_in_exec/1, many_callers/1,
+         threads/1, subprocesses/1, asyncio/1, refused_modules/1, numpy/1, refused_in_exec/1, static_types/1, many_callers/1,
          counters/1, many_distinct_names/1]).
 -include_lib("stdlib/include/assert.hrl").
 
@@ -24,7 +24,7 @@ all() ->
      exceptions, exception_messages, odd_exceptions, tracebacks, missing, broken_modules, system_exit,
      recursion, not_convertible, too_large,
      eval, eval_locals, eval_errors, exec, exec_errors, code_forms,
-     threads, subprocesses, asyncio, refused_modules, numpy, refused_in_exec, many_callers,
+     threads, subprocesses, asyncio, refused_modules, numpy, refused_in_exec, static_types, many_callers,
      counters, many_distinct_names].
 
 init_per_suite(Config) ->
@@ -487,6 +487,21 @@ refused_in_exec(Config) ->
         {_, Skip} ->
             Skip
     end.
+
+%% Modules whose C types all interpreters share: none of them leaves the others with memory that is not theirs, not even
+%% at the end.
+static_types(_Config) ->
+    [begin
+         P = pyn_ct:start(["--workers", "3"]),
+         Callers = [spawn_monitor(fun() ->
+                        ok = pyn_ct:call(P, {exec, <<"import time; time.sleep(0.05)\n"
+                                                     "import datetime, decimal, array, asyncio, hashlib, json, uuid">>}),
+                        {ok, <<"2024-02-29">>} = pyn_ct:call(P, {eval, <<"datetime.date(2024, 2, 29)">>})
+                    end) || _ <- lists:seq(1, 6)],
+         [receive {'DOWN', Monitor, process, Pid, Reason} -> normal = Reason end || {Pid, Monitor} <- Callers],
+         ok = pyn_ct:end_clean(P)
+     end || _ <- [1, 2, 3]],
+    ok.
 
 %% Every caller gets its own answer.
 many_callers(Config) ->

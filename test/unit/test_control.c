@@ -6,7 +6,7 @@
 #include "etf/reader.h"
 #include "etf/writer.h"
 
-/* --- Terms by letters: each test frame is a row of them ------------------------------------------------------------ */
+/* --- Terms by letters: each test frame is a row of them --- */
 
 static void put_node_and(struct pyn_buf *b, unsigned numbers)
 {
@@ -98,7 +98,7 @@ static struct pyn_span element(struct pyn_span frame, unsigned n)
     return s;
 }
 
-/* --- Bad frames ---------------------------------------------------------------------------------------------------- */
+/* --- Bad frames --- */
 
 static const struct {
     const char *bytes;
@@ -176,7 +176,7 @@ START_TEST(wrong_shape_is_malformed)
 }
 END_TEST
 
-/* --- Good frames --------------------------------------------------------------------------------------------------- */
+/* --- Good frames --- */
 
 static const struct {
     int64_t op;
@@ -296,7 +296,7 @@ START_TEST(unknown_operations_can_be_skipped)
 }
 END_TEST
 
-/* --- Builders ------------------------------------------------------------------------------------------------------ */
+/* --- Builders --- */
 
 struct terms {
     struct pyn_buf bytes;

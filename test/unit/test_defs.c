@@ -9,7 +9,7 @@ static struct pyn_span span_of(const char *text)
     return (struct pyn_span){(const uint8_t *)text, strlen(text)};
 }
 
-/* --- Core -------------------------------------------------------------------------------------------------------- */
+/* --- Core --- */
 
 START_TEST(spans_differ)
 {
@@ -46,7 +46,7 @@ START_TEST(hash_depends_on_bytes_and_seed)
 }
 END_TEST
 
-/* --- Limits ------------------------------------------------------------------------------------------------------ */
+/* --- Limits --- */
 
 static int by_value(const void *a, const void *b)
 {

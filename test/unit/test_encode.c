@@ -306,7 +306,7 @@ START_TEST(test_atom_class)
 }
 END_TEST
 
-/* --- spliced stretches ------------------------------------------------------------------------------------------- */
+/* --- spliced stretches --- */
 
 static const struct {
     const char *value;

@@ -108,7 +108,7 @@ START_TEST(test_numpy)
 }
 END_TEST
 
-/* --- what changes meanwhile ------------------------------------------------------------------------------------- */
+/* --- what changes meanwhile --- */
 
 static const struct {
     const char *value;

@@ -28,7 +28,7 @@ static void teardown(void)
     rig_free(&rig);
 }
 
-/* --- Receiving: what must take the link down ----------------------------------------------------------------------- */
+/* --- Receiving: what must take the link down --- */
 
 static const struct {
     const char *bytes;
@@ -105,7 +105,7 @@ START_TEST(the_peer_may_leave_anywhere)
 }
 END_TEST
 
-/* --- Receiving: how the bytes may come ----------------------------------------------------------------------------- */
+/* --- Receiving: how the bytes may come --- */
 
 START_TEST(byte_by_byte)
 {

@@ -27,7 +27,7 @@ static void teardown(void)
     rig_free(&rig);
 }
 
-/* --- Sending ------------------------------------------------------------------------------------------------------- */
+/* --- Sending --- */
 
 static atomic_uint released;
 
@@ -189,7 +189,7 @@ START_TEST(a_message_that_failed_is_not_sent)
 }
 END_TEST
 
-/* --- A peer that does not take its output -------------------------------------------------------------------------- */
+/* --- A peer that does not take its output --- */
 
 START_TEST(a_slow_peer_is_refused_and_not_read)
 {
@@ -243,7 +243,7 @@ START_TEST(a_paused_link_can_die)
 }
 END_TEST
 
-/* --- Many threads -------------------------------------------------------------------------------------------------- */
+/* --- Many threads --- */
 
 enum { SENDERS = 8, PER_SENDER = 400 };
 

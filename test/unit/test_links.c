@@ -47,7 +47,7 @@ static void feed(int fd)
     pyn_buf_free(&b);
 }
 
-/* --- Limits -------------------------------------------------------------------------------------------------------- */
+/* --- Limits --- */
 
 START_TEST(nothing_to_do)
 {
@@ -150,7 +150,7 @@ START_TEST(links_end_with_their_table)
 }
 END_TEST
 
-/* --- Core ---------------------------------------------------------------------------------------------------------- */
+/* --- Core --- */
 
 START_TEST(a_link_lives)
 {
@@ -335,7 +335,7 @@ START_TEST(three_hundred_links)
 }
 END_TEST
 
-/* --- All at once --------------------------------------------------------------------------------------------------- */
+/* --- All at once --- */
 
 struct churn {
     pthread_t thread;

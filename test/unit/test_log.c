@@ -41,7 +41,7 @@ static void capture_stop(struct capture *c)
     fclose(c->file);
 }
 
-/* --- Core -------------------------------------------------------------------------------------------------------- */
+/* --- Core --- */
 
 START_TEST(unknown_levels)
 {
@@ -112,7 +112,7 @@ START_TEST(control_characters_are_escaped)
 }
 END_TEST
 
-/* --- Limits ------------------------------------------------------------------------------------------------------ */
+/* --- Limits --- */
 
 START_TEST(long_texts_are_cut)
 {

@@ -13,7 +13,7 @@ static bool splice(struct pyn_out *o, const char *text, int *released)
     return pyn_out_splice(o, (struct pyn_span){(const uint8_t *)text, strlen(text)}, count_release, released);
 }
 
-/* --- Core -------------------------------------------------------------------------------------------------------- */
+/* --- Core --- */
 
 START_TEST(refused_splice_takes_nothing)
 {
@@ -97,7 +97,7 @@ START_TEST(truncate_drops_what_came_later)
 }
 END_TEST
 
-/* --- Limits ------------------------------------------------------------------------------------------------------ */
+/* --- Limits --- */
 
 START_TEST(bytes_behind_a_stretch_count)
 {

@@ -18,7 +18,7 @@ static struct pyn_span numbered(char *room, size_t size, int number)
     return span_of(room);
 }
 
-/* --- Limits -------------------------------------------------------------------------------------------------------- */
+/* --- Limits --- */
 
 START_TEST(nothing_is_known_at_first)
 {
@@ -94,7 +94,7 @@ START_TEST(many_keys)
 }
 END_TEST
 
-/* --- Core ---------------------------------------------------------------------------------------------------------- */
+/* --- Core --- */
 
 START_TEST(the_last_one_counts)
 {

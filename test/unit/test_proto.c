@@ -42,7 +42,7 @@ static void ck_assert_text(struct pyn_span span, const char *text)
     ck_assert_msg(pyn_span_is(span, text), "\"%.*s\" is not \"%s\"", (int)span.len, (const char *)span.ptr, text);
 }
 
-/* --- Bad messages -------------------------------------------------------------------------------------------------- */
+/* --- Bad messages --- */
 
 /* In no form: nobody can be answered. */
 static const char *const no_form[] = {
@@ -272,7 +272,7 @@ START_TEST(what_is_no_ping)
 }
 END_TEST
 
-/* --- Good ones ----------------------------------------------------------------------------------------------------- */
+/* --- Good ones --- */
 
 /* NULL: the span is empty. */
 static const struct {
@@ -297,8 +297,8 @@ static const struct {
     {"{call, m, f, [], #{}, infinity}", CALL("m", "f", "[]", NULL), PYN_NO_TIMEOUT, false, -1, 0},
     {"{call, m, f, [], #{}, #{}}", CALL("m", "f", "[]", NULL), 30000, false, -1, 0},
     {"{call, m, f, [], #{}, #{timeout => 7, traceback => true}}", CALL("m", "f", "[]", NULL), 7, true, -1, 0},
-    {"{call, m, f, [], #{}, #{traceback => false, timeout => infinity, more => {x, [1]}}}",
-     CALL("m", "f", "[]", NULL), PYN_NO_TIMEOUT, false, -1, 0},
+    {"{call, m, f, [], #{}, #{traceback => false, timeout => infinity, more => {x, [1]}}}", CALL("m", "f", "[]", NULL),
+     PYN_NO_TIMEOUT, false, -1, 0},
     {"{call, m, f, [], #{}, #{chain => {2, 99, 5}}}", CALL("m", "f", "[]", NULL), 30000, false, 2, 99},
     {"{eval, <1 + 2>}", EVAL("1 + 2", NULL), 30000, false, -1, 0},
     {"{eval, \"1 + 2\"}", EVAL("1 + 2", NULL), 30000, false, -1, 0},
@@ -392,7 +392,7 @@ START_TEST(ping_is_taken_apart)
 }
 END_TEST
 
-/* --- Answers ------------------------------------------------------------------------------------------------------- */
+/* --- Answers --- */
 
 static void write_stopping(struct pyn_buf *b)
 {

@@ -60,7 +60,7 @@ static enum pyn_etf_error both(struct pyn_span s)
     return e;
 }
 
-/* --- Core -------------------------------------------------------------------------------------------------------- */
+/* --- Core --- */
 
 START_TEST(invalid_cases)
 {
@@ -171,7 +171,7 @@ START_TEST(errors_have_sentences)
 }
 END_TEST
 
-/* --- Limits ------------------------------------------------------------------------------------------------------ */
+/* --- Limits --- */
 
 START_TEST(truncated_everywhere)
 {

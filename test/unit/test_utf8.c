@@ -35,7 +35,7 @@ static size_t encode(uint32_t point, uint8_t *at)
     return 4;
 }
 
-/* --- Core -------------------------------------------------------------------------------------------------------- */
+/* --- Core --- */
 
 START_TEST(bad_bytes_are_refused)
 {
@@ -130,7 +130,7 @@ START_TEST(bad_stretches)
 }
 END_TEST
 
-/* --- Limits ------------------------------------------------------------------------------------------------------ */
+/* --- Limits --- */
 
 START_TEST(every_code_point)
 {

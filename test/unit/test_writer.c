@@ -28,7 +28,7 @@ static void expect(struct pyn_buf *b, const char *what, const char *hex)
     pyn_buf_reset(b, SIZE_MAX);
 }
 
-/* --- Core -------------------------------------------------------------------------------------------------------- */
+/* --- Core --- */
 
 START_TEST(integers)
 {
@@ -197,7 +197,7 @@ START_TEST(charlists)
 }
 END_TEST
 
-/* --- Limits ------------------------------------------------------------------------------------------------------ */
+/* --- Limits --- */
 
 START_TEST(charlist_too_long_for_a_string)
 {
