@@ -79,8 +79,9 @@ bool pyn_rpc_reply(struct pyn_rpc_table *t, struct pyn_span payload, struct pyn_
     int64_t id;
 
     if (!pyn_read_tuple(&r, &arity) || arity != 3 || !pyn_read_atom(&r, &word) || !pyn_span_is(word, "py_reply") ||
-        !pyn_read_int(&r, &id) || pyn_read_skip(&r, &value))
+        !pyn_read_int(&r, &id))
         return false;
+    value = (struct pyn_span){r.pos, pyn_reader_left(&r)}; /* a term, or its asker will say what is wrong with it */
     pthread_mutex_lock(&t->lock);
     for (rpc = t->buckets[(uint64_t)id % PYN_RPC_BUCKETS]; rpc && rpc->id != (uint64_t)id; rpc = rpc->next)
         ;

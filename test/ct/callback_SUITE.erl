@@ -228,7 +228,7 @@ values(_) ->
     ?assertMatch({error, {'ValueError', _}}, py:eval("__import__('erlang').identity('\\ud800')")),
     ok = py:exec("def deep():\n    import erlang\n    x = []\n    x.append(x)\n    return erlang.identity(x)"),
     {error, {_, Deep}} = py:call('__main__', deep, []),
-    ?assertNotEqual(nomatch, string:find(Deep, "nested too deep")).
+    ?assertNotEqual(nomatch, string:find(Deep, "nested")).
 
 unregistered(_) ->
     ?assertEqual({ok, {<<"callback">>, <<"Function 'no_such' not registered">>, <<"error">>,
@@ -453,7 +453,7 @@ restart(Name) ->
     Old = whereis(Name),
     exit(Old, kill),
     ok = pyn_ct:wait_until(fun() -> is_pid(whereis(Name)) andalso whereis(Name) =/= Old andalso ok end),
-    ok = pyn_ct:wait_until(fun() -> py_coordinators:up() =:= [node()] andalso ok end).
+    ok = pyn_ct:wait_until(fun() -> py_coordinators:up() =:= [node()] andalso is_pid(whereis(py_coordinators)) andalso ok end).
 
 %%% Limits
 

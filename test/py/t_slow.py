@@ -82,3 +82,8 @@ def interp():
 
 def echo(x):
     return x
+
+
+def pid_after(seconds):
+    time.sleep(seconds)
+    return os.getpid()
