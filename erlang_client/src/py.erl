@@ -233,7 +233,7 @@ execution_mode() ->
 %% Workers of all nodes together.
 -spec num_executors() -> non_neg_integer().
 num_executors() ->
-    lists:sum([maps:get(workers, Info, 0) || #target{info = Info} <- py_router:up_nodes()]).
+    lists:sum([maps:get(executors, Info, 0) || #target{info = Info} <- py_router:up_nodes()]).
 
 %% Whether that Python has sub-interpreters with a lock of their own, whichever mode is in use.
 -spec subinterp_supported() -> boolean().
