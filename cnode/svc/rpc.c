@@ -61,8 +61,8 @@ static void tell(struct pyn_rpc_table *t, struct wake w)
 {
     uint64_t one = 1;
 
-    /* The worker is one of the pool's, which outlives the request, and looks at its ready again whatever it does now. When
-     * it is this thread, which reads while it waits, it looks as soon as it has read. */
+    /* The worker is one of the pool's, which outlives the request, and looks at its ready again whatever it does now.
+     * When it is this thread, which reads while it waits, it looks as soon as it has read. */
     if (w.worker && w.worker != pyn_run_worker())
         pyn_pool_poke(t->service->pool, w.worker);
     if (w.fd >= 0 && write(w.fd, &one, sizeof(one)) < 0)

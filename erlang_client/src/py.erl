@@ -230,7 +230,7 @@ execution_mode() ->
         {error, _} = Error -> Error
     end.
 
-%% Workers of all nodes together.
+%% Workers of all nodes together, but for those that only serve modules which sub-interpreters refuse.
 -spec num_executors() -> non_neg_integer().
 num_executors() ->
     lists:sum([maps:get(executors, Info, 0) || #target{info = Info} <- py_router:up_nodes()]).
