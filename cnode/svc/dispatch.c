@@ -172,7 +172,7 @@ static void admit(struct pyn_service *s, struct pyn_link *l, const struct pyn_pa
     }
     route(s, r);
     if (p->chain_run == 0 || !nest(s, r, p->chain_run)) {
-        if (p->chain_interp >= 0 && s->pins)
+        if (p->chain_interp >= 0 && s->pins && in_main(&r->call))
             r->job.group = p->chain_interp; /* its __main__ at least */
         pyn_pool_deliver(s->pool, &r->job);
     }

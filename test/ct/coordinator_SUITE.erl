@@ -133,7 +133,7 @@ registered_on_two(_) ->
     ok = pyn_ct:wait_until(fun() -> py_functions:lookup(<<"both">>) =:= error andalso ok end),
     callback_SUITE:restart(py_callback),
     ?assertEqual({ok, <<"b">>}, py:call(t_callbacks, round_trip, [both, 0])),
-    app_ct:on(B, fun() -> ok = py:unregister_function(both) end),
+    ok = pyn_ct:wait_until(fun() -> app_ct:on(B, fun() -> py:unregister_function(both) end) =:= ok andalso ok end),
     ?assertMatch({ok, {<<"callback">>, <<"Function 'both' not registered">>, _, _, _, _}}, py:call(t_callbacks, attempt, [both])),
     app_ct:stop_peer(B).
 
