@@ -168,6 +168,6 @@ format: ## clang-format everything in place
 install: all ## to $(DESTDIR)$(PREFIX): bin/pynode, lib/erlang/lib/erlang_python-VSN
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' scripts/install $(B)/pynode $(APP) $(VERSION)
 clean: ## remove everything that was built
-	rm -rf build erlang_client/_build erlang_client/priv/pynode
+	rm -rf build erlang_client/_build erlang_client/priv/pynode examples/__pycache__
 help: ## this text
 	@scripts/make-help Makefile

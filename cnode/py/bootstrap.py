@@ -1,7 +1,7 @@
 """Runs once in every interpreter, before the preload code and before any call.
 
-`erlang` is the built-in module; `_boot` is what the C side hands over: {"main": bool, "subinterp": bool, "interp": int,
-"paths": [...], "executable": str | None}.
+`erlang` is the built-in module; `_boot` is what the C side hands over: {"main": bool, "interp": int, "paths": [...],
+"executable": str | None}.
 """
 import io
 import sys
@@ -115,15 +115,6 @@ def _guard_extensions():
     ExtensionFileLoader.create_module = create_module
 
 
-def _settle_shared_modules():
-    """Loads modules in the main interpreter that must be there before a sub-interpreter has them.
-
-    Python 3.13 as Debian 13 ships it aborts at its end ("munmap_chunk(): invalid pointer") when two interpreters with
-    their own GIL have imported datetime and the main one never has.
-    """
-    import _datetime  # noqa: F401
-
-
 def _setup():
     sys.stdout = sys.__stdout__ = _LogStream("stdout", 1)
     sys.stderr = sys.__stderr__ = _LogStream("stderr", 2)
@@ -132,8 +123,6 @@ def _setup():
         sys.executable = _boot["executable"]
     if not _boot["main"]:
         _guard_extensions()
-    elif _boot["subinterp"]:
-        _settle_shared_modules()
 
 
 _setup()

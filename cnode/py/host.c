@@ -261,8 +261,7 @@ static PyObject *boot_info(unsigned number)
         if (bad)
             goto out;
     }
-    info = Py_BuildValue("{sOsOsIsOsz}", "main", number == 0 ? Py_True : Py_False, "subinterp",
-                         host.mode == PYN_MODE_SUBINTERP ? Py_True : Py_False, "interp", number, "paths", paths,
+    info = Py_BuildValue("{sOsIsOsz}", "main", number == 0 ? Py_True : Py_False, "interp", number, "paths", paths,
                          "executable", host.executable[0] ? host.executable : NULL);
 out:
     Py_DECREF(paths);

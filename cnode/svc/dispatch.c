@@ -325,7 +325,6 @@ void pyn_dispatch_up(void *service, struct pyn_link *l)
             pthread_cond_wait(&s->ready_cond, &s->ready_lock);
         pthread_mutex_unlock(&s->ready_lock);
     }
-    pyn_log(PYN_INFO, "link", "peer=%s up", pyn_link_peer(l));
     if (pyn_node_is_coordinator(s->node, pyn_link_peer(l)))
         announce(s, l);
 }

@@ -8,8 +8,9 @@
  *             {exec, Code [, Options]}
  *             {cancel, Tag}       the call of that tag, or of the alias in it, ends with {error, interrupted}
  *             info, version
- *   Options   Timeout (milliseconds | infinity), or a map of timeout, traceback (boolean), chain ({Interpreter, Run,
- * Depth}: the call is made by a callback of that run, see svc/rpc.h) Result    {ok, Value} | ok | {error, Reason}
+ *   Options   Timeout (milliseconds | infinity), or a map of timeout, traceback (boolean),
+ *             chain ({Interpreter, Run, Depth}: the call is made by a callback of that run, see svc/rpc.h)
+ *   Result    {ok, Value} | ok | {error, Reason}
  *
  * Module, Function, Code: atom, binary or (Code) list of bytes; Args: a list; Kwargs, Locals: maps. Tag = [alias | Ref]
  * is answered by ALIAS_SEND to Ref, so that an answer that comes too late is dropped by the caller's node; any other by
