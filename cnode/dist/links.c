@@ -312,6 +312,22 @@ void pyn_links_each(struct pyn_links *ls, void (*fn)(void *ctx, struct pyn_link 
     pthread_mutex_unlock(&ls->lock);
 }
 
+size_t pyn_links_waiting(struct pyn_links *ls)
+{
+    size_t n = 0;
+
+    pthread_mutex_lock(&ls->lock);
+    for (unsigned i = 0; i < ls->count; i++) {
+        struct pyn_link *l = ls->table[i];
+        pthread_mutex_lock(&l->lock);
+        if (pyn_link_is_up(l))
+            n += l->waiting;
+        pthread_mutex_unlock(&l->lock);
+    }
+    pthread_mutex_unlock(&ls->lock);
+    return n;
+}
+
 void pyn_links_bytes(struct pyn_links *ls, uint64_t *in, uint64_t *out)
 {
     *in = atomic_load_explicit(&ls->bytes_in, memory_order_relaxed);

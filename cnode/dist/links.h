@@ -54,6 +54,8 @@ struct pyn_link *pyn_links_find(struct pyn_links *ls, const char *peer);
 unsigned pyn_links_count(struct pyn_links *ls);
 /* Calls fn for each link that is up, with the table locked: fn may send and flush but not add or find. */
 void pyn_links_each(struct pyn_links *ls, void (*fn)(void *ctx, struct pyn_link *l), void *ctx);
+/* Bytes that wait for peers to take them, over all links that are up. */
+size_t pyn_links_waiting(struct pyn_links *ls);
 /* Bytes in and out over all links, those that are gone included. */
 void pyn_links_bytes(struct pyn_links *ls, uint64_t *in, uint64_t *out);
 

@@ -1,5 +1,6 @@
 #include "py/host_private.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -17,7 +18,7 @@
 /* Python sources, as they stand in the source folder. */
 #define SOURCE(name, file)                                                                                             \
     __asm__(".section .rodata\n.global " #name "\n" #name ":\n.incbin \"" file "\"\n.byte 0\n.previous\n");            \
-    extern const char name[]
+    extern const char(name)[]
 
 SOURCE(pyn_bootstrap_source, "py/bootstrap.py");
 SOURCE(pyn_aio_source, "py/aio.py");
@@ -51,12 +52,19 @@ enum pyn_mode pyn_host_mode(void)
     return host.mode;
 }
 
+/* Made once: the first to ask may be any thread. */
+static char version[32];
+
+static void make_version(void)
+{
+    snprintf(version, sizeof(version), "%.*s", (int)strcspn(Py_GetVersion(), " "), Py_GetVersion());
+}
+
 const char *pyn_host_version(void)
 {
-    static char version[32];
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-    if (!version[0])
-        snprintf(version, sizeof(version), "%.*s", (int)strcspn(Py_GetVersion(), " "), Py_GetVersion());
+    pthread_once(&once, make_version);
     return version;
 }
 

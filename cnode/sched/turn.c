@@ -261,6 +261,8 @@ static void serve(struct pyn_worker *w)
         come_back(w);
         if (p->leader == w && p->stopping) {
             p->leader = NULL; /* the wake-up of the stop was for the one who had the turn before */
+        } else if (p->leader == w && must_work(p, w)) {
+            pyn_pool_pass_turn(p); /* it got the turn in the middle of a job, and its own queue has filled since */
         } else if (p->leader == w) {
             pyn_worker_set_leading(w, true);
             pthread_mutex_unlock(&p->lock);

@@ -135,14 +135,16 @@ void pyn_pool_poke(struct pyn_pool *p, struct pyn_worker *w)
     pthread_mutex_unlock(&p->lock);
 }
 
-/* pool->lock held. */
-static bool runs(struct pyn_worker *w, const struct pyn_job *outer)
+/* pool->lock held. Says so in has_inbox before the worker can end its job, which looks there without pool->lock. */
+static bool expect_nested(struct pyn_worker *w, const struct pyn_job *outer)
 {
     const struct pyn_job *job;
 
     pthread_mutex_lock(&w->lock);
     for (job = w->job; job && job != outer; job = job->outer)
         ;
+    if (job)
+        atomic_store(&w->has_inbox, true);
     pthread_mutex_unlock(&w->lock);
     return job != NULL;
 }
@@ -153,10 +155,9 @@ bool pyn_pool_nest(struct pyn_pool *p, struct pyn_worker *w, const struct pyn_jo
     bool taken;
 
     pthread_mutex_lock(&p->lock);
-    taken = runs(w, outer);
+    taken = expect_nested(w, outer);
     if (taken) {
         pyn_queue_push(&w->inbox, job);
-        atomic_store(&w->has_inbox, true);
         /* A leader that waits is the caller itself: it looks at its inbox when this poll is over. An eventfd that is
          * full has told the loop already. */
         if (!w->waiting && w->in_loop && write(w->loop_fd, &one, sizeof(one)) < 0)

@@ -181,8 +181,6 @@ static void act(struct picked *p, const char *reason)
     struct pyn_service *s = p->service;
 
     for (unsigned i = 0; i < p->late_count; i++) {
-        if (p->late[i]->deadline <= p->now)
-            atomic_fetch_add_explicit(&s->timeouts, 1, memory_order_relaxed);
         call_off(s, p->late[i], p->late[i]->deadline <= p->now ? "timeout" : reason);
         pyn_pool_poke(s->pool, p->busy[i]); /* it may wait for Erlang, in vain now */
         pyn_rpc_run_ended(s->rpc, p->late[i]);
@@ -209,8 +207,6 @@ static void look(struct pyn_service *s, uint64_t now, bool (*match)(void *ctx, c
     act(&p, reason);
     while ((job = pyn_queue_pop(&gone))) {
         struct pyn_request *r = pyn_request_of(job);
-        if (r->deadline <= now)
-            atomic_fetch_add_explicit(&s->timeouts, 1, memory_order_relaxed);
         call_off(s, r, r->deadline <= now ? "timeout" : reason);
         pyn_run_dispose(s, r);
     }

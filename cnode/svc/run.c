@@ -133,7 +133,11 @@ void pyn_run_answer(struct pyn_service *s, struct pyn_request *r, const char *er
     struct pyn_out o;
     size_t frame;
 
-    if (!pyn_request_claim(r) || r->to.pid.len == 0)
+    if (!pyn_request_claim(r))
+        return;
+    if (strcmp(error_reason, "timeout") == 0) /* here, as several may find it late, but one answers */
+        atomic_fetch_add_explicit(&s->timeouts, 1, memory_order_relaxed);
+    if (r->to.pid.len == 0)
         return;
     pyn_out_init(&o, s->config.max_frame);
     frame = pyn_proto_begin_reply(&o.buf, &r->to, own_pid(s));
@@ -279,7 +283,6 @@ void pyn_run_job(void *service, struct pyn_worker *w, struct pyn_job *job)
 
     pyn_guard_wake(s);
     if (r->deadline <= w->now) {
-        atomic_fetch_add_explicit(&s->timeouts, 1, memory_order_relaxed);
         pyn_worker_done(w);
         pyn_run_answer(s, r, "timeout");
         pyn_run_dispose(s, r);

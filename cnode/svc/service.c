@@ -54,6 +54,9 @@ static bool start_pool(struct pyn_service *s)
 
 /* ---- lifetime ---- */
 
+/* What was answered in the last moment has this long to get into the socket. */
+#define OUTPUT_GRACE (250 * PYN_MS)
+
 struct pyn_service *pyn_service_start(const struct pyn_service_config *config, char *error, size_t size)
 {
     struct pyn_service *s = calloc(1, sizeof(*s));
@@ -119,10 +122,21 @@ static bool wait_for_none(struct pyn_service *s, uint64_t deadline)
     return true;
 }
 
+/* An answer that the socket did not take at once is not lost; but a peer that does not read holds nobody up for ever. */
+static void wait_for_output(struct pyn_service *s, uint64_t deadline)
+{
+    while (pyn_links_waiting(s->links) > 0 && pyn_now() < deadline)
+        poll(NULL, 0, 5);
+}
+
 bool pyn_service_drain(struct pyn_service *s, uint64_t deadline)
 {
+    bool ended;
+
     atomic_store(&s->draining, true);
-    return wait_for_none(s, deadline);
+    ended = wait_for_none(s, deadline);
+    wait_for_output(s, deadline);
+    return ended;
 }
 
 static bool any(void *ctx, const struct pyn_request *r)
@@ -146,7 +160,7 @@ bool pyn_service_stop(struct pyn_service *s, uint64_t deadline)
     pyn_guard_cancel(s, any, NULL, "stopping");
     pyn_rpc_link_down(s->rpc, NULL);
     ended = wait_for_none(s, deadline);
-    /* An answer that the socket did not take yet still goes out: the workers read and write on until they stop. */
+    wait_for_output(s, pyn_now() + OUTPUT_GRACE); /* while there are workers who write */
     ended = pyn_pool_stop(s->pool, ended ? deadline : pyn_now() + PYN_MS, drop_job) && ended;
     pyn_guard_stop(s);
     return ended;

@@ -291,7 +291,7 @@ deadline_ends_callback(_) ->
     end),
     ?assertEqual({error, timeout}, py:call(t_callbacks, wait_for, [traps], #{}, 200)),
     dead(callback_pid()),
-    ok = py:register_function(waits, fun(_) -> Test ! {callback, self()}, py:call(time, sleep, [2]) end),
+    ok = py:register_function(waits, fun(_) -> Test ! {callback, self()}, py:call(t_callbacks, nap, [20]) end),
     ?assertEqual({error, timeout}, py:call(t_callbacks, wait_for, [waits], #{}, 200)),
     dead(callback_pid()),
     %% A nested call has no more time than the outer one, whatever it asks for.
@@ -355,9 +355,11 @@ nested_async_calls(_) ->
     %% One that nobody awaits runs all the same.
     Test = self(),
     ok = py:register_function(tell, fun([X]) -> Test ! {told, X}, ok end),
-    ok = py:register_function(leave, fun(_) -> py:cast(t_callbacks, attempt, [tell, 5]), ok end),
-    ?assertEqual({ok, <<"ok">>}, py:call(t_callbacks, round_trip, [leave, 0])),
-    receive {told, 5} -> ok after 10000 -> ct:fail(not_told) end.
+    ok = py:register_function(leave, fun([N]) -> py:cast(t_callbacks, attempt, [tell, N]), ok end),
+    lists:foreach(fun(N) ->
+        ?assertEqual({ok, <<"ok">>}, py:call(t_callbacks, round_trip, [leave, N])),
+        receive {told, N} -> ok after 10000 -> ct:fail({not_told, N}) end
+    end, lists:seq(1, 500)).
 
 concurrent_callbacks(Config) ->
     %% One that waits does not hold up others, from the same or from other workers.

@@ -18,7 +18,8 @@ all() ->
 groups() ->
     [{killed, [], [killed_under_load, elsewhere_killed_under_load, nodedown_is_prompt]},
      {stopped, [], [drains, refuses_while_draining, drain_deadline, drain_deadline_in_c, second_signal, parent_pipe,
-                    answers_go_out_before_the_end, broken_pipe_of_a_peer, broken_log]},
+                    answers_go_out_before_the_end, slow_reader_gets_its_answer, reader_that_never_reads,
+                    broken_pipe_of_a_peer, broken_log]},
      {hosts, [], [cut_off_and_back]}].
 
 init_per_suite(Config) ->
@@ -276,6 +277,43 @@ answers_go_out_before_the_end(_Config) ->
     [?assertMatch({ok, <<_:(16 * 1024 * 1024)/binary>>}, answer(Tag)) || Tag <- Tags],
     ?assertEqual({ok, none}, answer(Last)),
     ?assertEqual(0, pyn_ct:wait_exit(P)).
+
+%% A peer that takes its time gets all of it; one that does not read at all holds the end up only so long.
+slow_reader_gets_its_answer(_Config) ->
+    P = pyn_ct:start(["--drain-timeout", "20000"]),
+    {ok, C} = dist_client:connect(#{port => pyn_ct:port(P), name => 'slow@127.0.0.1', socket => [{recbuf, 65536}]}),
+    Size = 32 * 1024 * 1024,
+    _ = dist_client:request(C, {eval, <<"b'\xff' * (32 * 1024 * 1024)">>}),
+    {ok, Head} = gen_tcp:recv(dist_client:socket(C), 100),
+    pyn_ct:wait_until(fun() -> pyn_ct:info(P, in_flight) =:= 0 end),
+    pyn_ct:signal(P, "TERM"),
+    _ = pyn_ct:wait_log(P, "stopping"),
+    ?assert(read_slowly(C, byte_size(Head)) > Size),
+    ?assertEqual(0, pyn_ct:wait_exit(P)),
+    dist_client:close(C).
+
+%% To the end of the connection.
+read_slowly(C, Got) ->
+    case gen_tcp:recv(dist_client:socket(C), 0) of
+        {ok, Bytes} ->
+            Got rem 32 =:= 0 andalso receive after 1 -> ok end,
+            read_slowly(C, Got + byte_size(Bytes));
+        {error, closed} ->
+            Got
+    end.
+
+reader_that_never_reads(_Config) ->
+    P = pyn_ct:start(["--drain-timeout", "500"]),
+    {ok, C} = dist_client:connect(#{port => pyn_ct:port(P), name => 'never@127.0.0.1', socket => [{recbuf, 65536}]}),
+    _ = dist_client:request(C, {eval, <<"b'\xff' * (32 * 1024 * 1024)">>}),
+    {ok, _} = gen_tcp:recv(dist_client:socket(C), 100),
+    pyn_ct:wait_until(fun() -> pyn_ct:info(P, in_flight) =:= 0 end),
+    T0 = erlang:monotonic_time(millisecond),
+    %% No call is left: that is a success.
+    ?assertEqual(0, pyn_ct:stop(P)),
+    Took = erlang:monotonic_time(millisecond) - T0,
+    ?assert(Took >= 490 andalso Took < 10000, Took),
+    dist_client:close(C).
 
 %% Peers that break their connection with answers on the way to them.
 broken_pipe_of_a_peer(_Config) ->

@@ -22,7 +22,8 @@ end_per_suite(_Config) ->
     pyn_ct:stop_all().
 
 init_per_testcase(_Case, Config) ->
-    P = pyn_ct:start(["--max-queue", "20000"]),
+    %% Where everything is slow (sanitizers), the conversion of a large term cannot be told from C code that is stuck.
+    P = pyn_ct:start(["--max-queue", "20000", "--max-stuck", "1000"]),
     Peers = [pyn_ct:start_peer() || _ <- lists:seq(1, ?NODES)],
     [{pynode, P}, {peers, Peers} | Config].
 

@@ -171,3 +171,10 @@ def down_inside():
         erlang.call('never')
     except erlang.CoordinatorDown as e:
         return ('down', isinstance(e, ConnectionError))
+
+
+def nap(seconds):
+    """Sleeps, and can be interrupted."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        time.sleep(0.005)
