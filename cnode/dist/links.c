@@ -1,11 +1,13 @@
 #include "dist/links.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -312,18 +314,30 @@ void pyn_links_each(struct pyn_links *ls, void (*fn)(void *ctx, struct pyn_link 
     pthread_mutex_unlock(&ls->lock);
 }
 
+/* What the system has taken but the peer has not counts, too: closing a socket that has something unread resets the
+ * connection, and then the rest would be lost. */
+static size_t waiting_for(struct pyn_link *l)
+{
+    size_t n = 0;
+    int unsent = 0;
+
+    pthread_mutex_lock(&l->lock);
+    if (pyn_link_is_up(l)) {
+        n = l->waiting;
+        if (ioctl(l->fd, SIOCOUTQ, &unsent) == 0 && unsent > 0)
+            n += (size_t)unsent;
+    }
+    pthread_mutex_unlock(&l->lock);
+    return n;
+}
+
 size_t pyn_links_waiting(struct pyn_links *ls)
 {
     size_t n = 0;
 
     pthread_mutex_lock(&ls->lock);
-    for (unsigned i = 0; i < ls->count; i++) {
-        struct pyn_link *l = ls->table[i];
-        pthread_mutex_lock(&l->lock);
-        if (pyn_link_is_up(l))
-            n += l->waiting;
-        pthread_mutex_unlock(&l->lock);
-    }
+    for (unsigned i = 0; i < ls->count; i++)
+        n += waiting_for(ls->table[i]);
     pthread_mutex_unlock(&ls->lock);
     return n;
 }

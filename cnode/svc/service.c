@@ -122,7 +122,7 @@ static bool wait_for_none(struct pyn_service *s, uint64_t deadline)
     return true;
 }
 
-/* An answer that the socket did not take at once is not lost; but a peer that does not read holds nobody up for ever. */
+/* An answer that the socket did not take at once is not lost; but who does not read holds nobody up for ever. */
 static void wait_for_output(struct pyn_service *s, uint64_t deadline)
 {
     while (pyn_links_waiting(s->links) > 0 && pyn_now() < deadline)

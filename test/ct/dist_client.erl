@@ -10,8 +10,8 @@
 -export([listen/1, accept/2, recv_name/1, send_status/2, send_challenge/1, recv_reply/1, send_ack/1, answer/1]).
 -export([close/1, raw/2, frame/2, frame_bytes/1, control/2, control/3, control_bytes/1, control_bytes/2, tick/1]).
 -export([recv/1, recv/2, recv_frame/2, wait_closed/1, wait_closed/2]).
--export([pid/2, ref/2, call/2, call/3, request/2, request/3, reply/3, ping/1, socket/1, peer/1, peer_flags/1]).
--export([epmd_names/1, epmd_port/2, epmd_kill/1, epmd_register/3]).
+-export([pid/2, ref/2, call/2, call/3, request/2, request/3, reply/3, ping/1, name/1, socket/1, peer/1, peer_flags/1]).
+-export([epmd_port/0, epmd_names/1, epmd_port/2, epmd_kill/1, epmd_register/3]).
 
 %% What a hidden node of OTP 25 must have, monitors of names and aliases.
 -define(FLAGS, (16#407074fbc bor 16#800000000)).
@@ -328,7 +328,19 @@ ping(C) ->
         Other -> Other
     end.
 
+%% The name for a client of that number or word on this host.
+name(Which) ->
+    [_, Host] = string:split(atom_to_list(node()), "@"),
+    list_to_atom(lists:concat(["client", Which, "@", Host])).
+
 %% --- epmd, on whatever port ---
+
+%% The one of this node.
+epmd_port() ->
+    case os:getenv("ERL_EPMD_PORT") of
+        false -> 4369;
+        Text -> list_to_integer(Text)
+    end.
 
 %% {ok, [{Name, Port}]} | {error, _}
 epmd_names(Port) ->

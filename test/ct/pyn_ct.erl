@@ -14,7 +14,7 @@
 -export([start/0, start/1, try_start/1, stop/1, end_clean/1, signal/2, wait_exit/1, wait_exit/2, stop_all/0, node_of/1, os_pid/1, port/1]).
 -export([log/1, wait_log/2, wait_log/3]).
 -export([call/2, call/3, cast/2, info/1, info/2, mode/1, executors/1]).
--export([wait_until/1, wait_until/2, unique/1, root/0, program/0]).
+-export([wait_until/1, wait_until/2, unique/1, host/0, root/0, program/0]).
 -export([start_peer/0, start_peer/1, stop_peer/1, on/2]).
 -export_type([pynode/0]).
 
@@ -327,6 +327,8 @@ look(Condition, Deadline) ->
 unique(Prefix) ->
     lists:concat([Prefix, "_", os:getpid(), "_", erlang:unique_integer([positive])]).
 
+%% The part behind the @ of the names of the nodes here.
+-spec host() -> string().
 host() ->
     [_, Host] = string:split(atom_to_list(node()), "@"),
     Host.

@@ -225,9 +225,8 @@ from_another_node(_) ->
 
 server_crash(_) ->
     ok = py:state_store(<<"k">>, 1),
-    exit(whereis(py_state), kill),
+    callback_SUITE:restart(py_state),
     ?assertEqual({ok, 1}, py:state_fetch(<<"k">>)),
-    ok = pyn_ct:wait_until(fun() -> is_pid(whereis(py_state)) andalso ok end),
     ?assertEqual({ok, {<<"ok">>, 2}}, py:call(t_callbacks, state_error, [incr, <<"k">>])).
 
 %%% A bounded number of keys
