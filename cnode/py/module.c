@@ -16,7 +16,7 @@ static PyObject *module_log(PyObject *Py_UNUSED(module), PyObject *args)
         return NULL;
     interp = pyn_host_interp_number(PyInterpreterState_Get());
     Py_BEGIN_ALLOW_THREADS
-    pyn_log(stream == 2 ? PYN_WARNING : PYN_INFO, "python", "interp=%u stream=%s %s", interp,
+    pyn_log(stream == 2 ? PYN_WARNING : PYN_NOTICE, "python", "interp=%u stream=%s %s", interp,
             stream == 2 ? "stderr" : "stdout", line);
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;

@@ -33,7 +33,7 @@ call(Config, F, Args) ->
 stdout(Config) ->
     call(Config, say, [<<"hello from stdout">>]),
     Line = pyn_ct:wait_log(pynode(Config), "hello from stdout"),
-    {match, _} = re:run(Line, "Z info python interp=[0-9]+ stream=stdout hello from stdout$"),
+    {match, _} = re:run(Line, "Z notice python interp=[0-9]+ stream=stdout hello from stdout$"),
     ok = pyn_ct:call(pynode(Config), {exec, <<"print('hello from', 'exec')">>}),
     _ = pyn_ct:wait_log(pynode(Config), "stream=stdout hello from exec$"),
     ok.
@@ -173,7 +173,7 @@ form_of_lines(Config) ->
 infos(Config) ->
     [L || L <- pyn_ct:log(pynode(Config)), matches(L, "Z (info|debug) ")].
 
-%% A line of level stdout is info, one of stderr a warning.
+%% What Python prints is seen by default: a line of stdout is a notice, one of stderr a warning.
 levels(_Config) ->
     Shown = [begin
                  P = pyn_ct:start(["--workers", "1", "--log-level", Level]),
@@ -184,7 +184,7 @@ levels(_Config) ->
                  {Level, [Has(W) || W <- ["stdout on stdout", "stderr on stderr", "bad request", "node ready", "link peer="]]}
              end || Level <- ["debug", "info", "notice"]],
     [{"debug", [true, true, true, true, true]}, {"info", [true, true, true, true, true]},
-     {"notice", [false, true, true, true, false]}] = Shown.
+     {"notice", [true, true, true, true, false]}] = Shown.
 
 %% Above notice there is no line that says that the node is ready.
 quiet(_Config) ->
