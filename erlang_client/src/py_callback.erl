@@ -292,7 +292,7 @@ watch(Owner, #state{owners = Owners} = State) ->
 down(Owner, Reason, #state{owners = Owners, senders = Senders} = State) ->
     case Owners of
         #{Owner := _} when Reason =:= noconnection -> ok = mark_gone(Owner);
-        #{Owner := _} -> _ = erlang:send_after(?GRACE_MS, self(), {owner_gone, Owner});
+        #{Owner := _} -> _ = erlang:send_after(?GRACE_MS, self(), {owner_gone, Owner}), ok;
         _ -> ok
     end,
     Left = maps:filter(fun(_, Sender) -> Sender =/= Owner end, Senders),
