@@ -157,16 +157,17 @@ static bool nest(struct pyn_service *s, struct pyn_request *r, uint64_t run)
 
 static void admit(struct pyn_service *s, struct pyn_link *l, const struct pyn_parsed *p, struct pyn_block *block)
 {
+    /* Counted before the look at `draining`: either this sees that the node drains, or who drains sees the count. */
+    unsigned before = atomic_fetch_add(&s->admitted, 1);
+    bool draining = atomic_load(&s->draining);
     struct pyn_request *r = NULL;
 
-    if (!atomic_load_explicit(&s->draining, memory_order_relaxed) &&
-        atomic_fetch_add_explicit(&s->admitted, 1, memory_order_relaxed) < s->config.max_queue) {
+    if (!draining && before < s->config.max_queue)
         r = pyn_request_new(l, block, p, pyn_now());
-    } else if (!atomic_load_explicit(&s->draining, memory_order_relaxed)) {
-        atomic_fetch_add_explicit(&s->overloaded, 1, memory_order_relaxed);
-        atomic_fetch_sub_explicit(&s->admitted, 1, memory_order_relaxed);
-    }
     if (!r) {
+        atomic_fetch_sub(&s->admitted, 1);
+        if (!draining)
+            atomic_fetch_add_explicit(&s->overloaded, 1, memory_order_relaxed);
         answer_now(s, l, p);
         return;
     }

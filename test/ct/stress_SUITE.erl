@@ -9,6 +9,10 @@
 -define(NODES, 3).
 %% A call is an error when it takes longer: nothing here takes that long by itself.
 -define(CALL_MS, 60000).
+%% What a node counts.
+-define(CALLS, 1).
+-define(BYTES, 2).
+-define(LOST, 3).
 
 suite() -> [{timetrap, {minutes, 5}}].
 
@@ -72,38 +76,38 @@ on_all(Config, Fun) ->
 
 run_callers(Node, First, Count, Seconds) ->
     Deadline = deadline(Seconds),
-    Callers = [spawn_monitor(fun() -> exit({done, caller(Node, First + N, Deadline)}) end) || N <- lists:seq(1, Count)],
-    sum([receive {'DOWN', Ref, process, Pid, {done, Sum}} -> Sum;
-                 {'DOWN', Ref, process, Pid, Other} -> error({caller_failed, Other})
-         end || {Pid, Ref} <- Callers]).
+    Sums = counters:new(3, []),
+    Callers = [spawn_monitor(fun() -> caller(Node, First + N, Deadline, Sums) end) || N <- lists:seq(1, Count)],
+    [receive {'DOWN', Ref, process, Pid, Reason} -> ended_well(Reason) end || {Pid, Ref} <- Callers],
+    sums(Sums).
+
+ended_well(normal) -> ok;
+ended_well(Reason) -> error({caller_failed, Reason}).
 
 run_mortals(Node, First, Count, Seconds) ->
     Deadline = deadline(Seconds),
-    Start = fun(N) -> spawn_monitor(fun() -> exit({done, caller(Node, N, Deadline)}) end) end,
-    kill_some([Start(First + N) || N <- lists:seq(1, Count)], Start, First + Count + 1, Deadline, {0, 0, 0}).
+    Sums = counters:new(3, []),
+    Start = fun(N) -> spawn_monitor(fun() -> caller(Node, N, Deadline, Sums) end) end,
+    kill_some([Start(First + N) || N <- lists:seq(1, Count)], Start, First + Count + 1, Deadline),
+    sums(Sums).
 
 %% Until the deadline: one of them at random every few milliseconds. After it: those that are left end by themselves.
-kill_some([], _Start, _Next, _Deadline, Sum) ->
-    Sum;
-kill_some(Callers, Start, Next, Deadline, Sum) ->
+kill_some([], _Start, _Next, _Deadline) ->
+    ok;
+kill_some(Callers, Start, Next, Deadline) ->
     receive
-        {'DOWN', Ref, process, Pid, {done, One}} ->
-            kill_some(lists:delete({Pid, Ref}, Callers), Start, Next, Deadline, sum([Sum, One]));
-        {'DOWN', _, process, _, Other} ->
-            error({caller_failed, Other})
+        {'DOWN', Ref, process, Pid, Reason} ->
+            ended_well(Reason),
+            kill_some(lists:delete({Pid, Ref}, Callers), Start, Next, Deadline)
     after rand:uniform(20) ->
         case late(Deadline) of
             true ->
-                kill_some(Callers, Start, Next, Deadline, Sum);
+                kill_some(Callers, Start, Next, Deadline);
             false ->
                 {Pid, Ref} = Victim = lists:nth(rand:uniform(length(Callers)), Callers),
                 exit(Pid, kill),
-                receive
-                    {'DOWN', Ref, process, Pid, killed} ->
-                        kill_some([Start(Next) | lists:delete(Victim, Callers)], Start, Next + 1, Deadline, Sum);
-                    {'DOWN', Ref, process, Pid, {done, One}} ->
-                        kill_some(lists:delete(Victim, Callers), Start, Next, Deadline, sum([Sum, One]))
-                end
+                receive {'DOWN', Ref, process, Pid, Reason} -> Reason =:= killed orelse ended_well(Reason) end,
+                kill_some([Start(Next) | lists:delete(Victim, Callers)], Start, Next + 1, Deadline)
         end
     end.
 
@@ -121,25 +125,27 @@ break(Node) ->
 
 %% --- One caller ---
 
-caller(Node, Id, Deadline) ->
+caller(Node, Id, Deadline, Sums) ->
     _ = rand:seed(exsss, {Id, 2, 3}),
-    caller(Node, Id, 1, Deadline, {0, 0, 0}).
+    caller(Node, Id, 1, Deadline, Sums).
 
-caller(Node, Id, N, Deadline, {Calls, Bytes, Lost} = Sum) ->
+caller(Node, Id, N, Deadline, Sums) ->
     case late(Deadline) of
         true ->
             %% Nothing came that was not waited for.
-            receive Message -> error({unexpected, Id, short(Message)}) after 0 -> Sum end;
+            receive Message -> error({unexpected, Id, short(Message)}) after 0 -> ok end;
         false ->
             {Request, Expected, Size} = request({Id, N}),
             try gen_server:call({py, Node}, Request, ?CALL_MS) of
                 Answer ->
                     Expected(Answer) orelse error({not_mine, Id, N, short(Request), short(Answer)}),
-                    caller(Node, Id, N + 1, Deadline, {Calls + 1, Bytes + Size, Lost})
+                    counters:add(Sums, ?CALLS, 1),
+                    counters:add(Sums, ?BYTES, Size)
             catch
-                exit:{{nodedown, _}, _} -> caller(Node, Id, N + 1, Deadline, {Calls, Bytes, Lost + 1});
-                exit:{noconnection, _} -> caller(Node, Id, N + 1, Deadline, {Calls, Bytes, Lost + 1})
-            end
+                exit:{{nodedown, _}, _} -> counters:add(Sums, ?LOST, 1);
+                exit:{noconnection, _} -> counters:add(Sums, ?LOST, 1)
+            end,
+            caller(Node, Id, N + 1, Deadline, Sums)
     end.
 
 %% Something that only this caller asks for at this time, and whether an answer is the one to it.
@@ -182,6 +188,9 @@ bytes({Id, N}, Size) ->
 
 short(Term) ->
     lists:flatten(io_lib:format("~0P", [Term, 30])).
+
+sums(Sums) ->
+    {counters:get(Sums, ?CALLS), counters:get(Sums, ?BYTES), counters:get(Sums, ?LOST)}.
 
 sum(Sums) ->
     lists:foldl(fun({A, B, C}, {X, Y, Z}) -> {A + X, B + Y, C + Z} end, {0, 0, 0}, Sums).
