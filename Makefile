@@ -94,9 +94,9 @@ $(B)/libpynode.a: $(LIB_OBJ)
 # Only the layers that may use Python.h or ei.h find them (docs/architecture.md).
 $(B)/py/%.o $(B)/unit/%.o: LAYER_CFLAGS = $(PY_CFLAGS)
 $(B)/etf/%.o $(B)/dist/%.o $(B)/unit/%.o $(B)/fuzz/%.o: LAYER_CFLAGS += $(EI_CFLAGS)
-# It takes bootstrap.py in by an assembler directive, which link-time optimization would look for at the wrong time.
-$(B)/py/host.o: $(wildcard cnode/py/*.py)
-$(B)/py/host.o: LAYER_CFLAGS += -fno-lto
+# It takes Python sources in by an assembler directive, which link-time optimization would look for at the wrong time.
+$(B)/py/library.o: $(wildcard cnode/py/*.py cnode/py/lib/*.py)
+$(B)/py/library.o: LAYER_CFLAGS += -fno-lto
 $(B)/%.o: cnode/%.c $(B)/cflags
 	$(call say,CC $<)
 	$(Q)mkdir -p $(@D)

@@ -5,6 +5,7 @@
 """
 import io
 import sys
+from _frozen_importlib import ModuleSpec
 from _thread import _local
 
 import erlang
@@ -86,6 +87,30 @@ def _log(number, line):
         erlang._log(number, line.replace("\0", "\\x00"))
 
 
+class _Library:
+    """Finds and loads the modules that are part of this program."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if path is not None or erlang._library(name) is None:
+            return None
+        return ModuleSpec(name, _Library, origin="pynode")
+
+    @staticmethod
+    def create_module(spec):
+        return None
+
+    @staticmethod
+    def exec_module(module):
+        name = module.__name__
+        exec(compile(erlang._library(name), f"<{name}>", "exec"), module.__dict__)
+
+    @staticmethod
+    def get_source(name):
+        """For tracebacks."""
+        return erlang._library(name)
+
+
 def _guard_extensions():
     """Makes single-phase extension modules fail cleanly in a sub-interpreter.
 
@@ -119,6 +144,7 @@ def _setup():
     sys.stdout = sys.__stdout__ = _LogStream("stdout", 1)
     sys.stderr = sys.__stderr__ = _LogStream("stderr", 2)
     sys.path[:0] = _boot["paths"]
+    sys.meta_path.insert(0, _Library)
     if _boot["executable"]:
         sys.executable = _boot["executable"]
     if not _boot["main"]:

@@ -8,20 +8,13 @@
 #include "base/log.h"
 #include "py/arena.h"
 #include "py/error.h"
+#include "py/library.h"
 #include "py/module.h"
 
 /* The program that belongs to this libpython; the build sets it. */
 #ifndef PYN_PYTHON
 #define PYN_PYTHON NULL
 #endif
-
-/* Python sources, as they stand in the source folder. */
-#define SOURCE(name, file)                                                                                             \
-    __asm__(".section .rodata\n.global " #name "\n" #name ":\n.incbin \"" file "\"\n.byte 0\n.previous\n");            \
-    extern const char(name)[]
-
-SOURCE(pyn_bootstrap_source, "py/bootstrap.py");
-SOURCE(pyn_aio_source, "py/aio.py");
 
 /* Python itself is one per process, and so is this. Written by pyn_host_start before any other thread runs. */
 static struct {
@@ -320,30 +313,6 @@ int pyn_host_prepare(unsigned number)
     if (bad || run_bootstrap(number) != 0)
         return -1;
     return run_preload();
-}
-
-PyObject *pyn_host_aio_function(PyObject *erlang)
-{
-    PyObject *dict = PyInterpreterState_GetDict(PyInterpreterState_Get()); /* borrowed */
-    PyObject *function = dict ? PyDict_GetItemString(dict, "pynode.async_call") : NULL;
-    PyObject *globals, *code, *result = NULL;
-
-    if (function)
-        return function;
-    globals = PyDict_New();
-    code = Py_CompileString(pyn_aio_source, "<pynode asyncio>", Py_file_input);
-    if (globals && code && dict && PyDict_SetItemString(globals, "erlang", erlang) == 0 &&
-        PyDict_SetItemString(globals, "__builtins__", PyEval_GetBuiltins()) == 0)
-        result = PyEval_EvalCode(code, globals, globals);
-    if (result) {
-        function = PyDict_GetItemString(globals, "async_call");
-        if (function && PyDict_SetItemString(dict, "pynode.async_call", function) != 0)
-            function = NULL;
-    }
-    Py_XDECREF(result);
-    Py_XDECREF(code);
-    Py_XDECREF(globals);
-    return function;
 }
 
 unsigned pyn_host_interp_number(PyInterpreterState *interp)

@@ -15,9 +15,6 @@ const char *pyn_host_node_name(void);
 PYN_MUSTCHECK int pyn_host_prepare(unsigned number);
 /* The number that pyn_host_prepare was given for that interpreter. Attached to it. */
 unsigned pyn_host_interp_number(PyInterpreterState *interp);
-/* aio.py's async_call in the current interpreter, made when first asked for. Borrowed (the interpreter keeps it); NULL
- * with an exception. Attached. */
-PyObject *pyn_host_aio_function(PyObject *erlang);
 /* Imports a module in the main interpreter on a thread that is attached to another one; no exception is left. */
 void pyn_host_import_in_main(const char *name);
 

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "py/host.h"
 #include "py/host_private.h"
+#include "py/library.h"
 #include "py/module_ops.h"
 
 /* erlang._log(stream, line): a line of stdout (1) or stderr (2) goes to the node's log. */
@@ -34,6 +35,17 @@ static PyObject *module_load_in_main(PyObject *Py_UNUSED(module), PyObject *name
     Py_RETURN_NONE;
 }
 
+/* erlang._library(name) -> str or None: the source of a module that is part of this program. */
+static PyObject *module_library(PyObject *Py_UNUSED(module), PyObject *name)
+{
+    const char *text = PyUnicode_AsUTF8(name);
+    const char *source = text ? pyn_library_source(text) : NULL;
+
+    if (!text)
+        return NULL;
+    return source ? PyUnicode_FromString(source) : Py_NewRef(Py_None);
+}
+
 static PyObject *module_node(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
 {
     return PyUnicode_FromString(pyn_host_node_name());
@@ -42,6 +54,7 @@ static PyObject *module_node(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(un
 static PyMethodDef methods[] = {
     {"node", module_node, METH_NOARGS, "node() -> str\n\nThe name of this node, such as 'py1@host'."},
     {"_log", module_log, METH_VARARGS, NULL},
+    {"_library", module_library, METH_O, NULL},
     {"_load_in_main", module_load_in_main, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -1,4 +1,4 @@
-/* erlang.async_call: requests whose answers an asyncio loop awaits. The Python half is aio.py. */
+/* erlang.async_call: requests whose answers an asyncio loop awaits. The Python half is lib/_pynode_aio.py. */
 #include <unistd.h>
 
 #include "py/host_private.h"
@@ -151,12 +151,16 @@ static PyObject *loop_ready(PyObject *module, PyObject *capsule)
     return list;
 }
 
-/* async_call(name, *args): aio.py's, fetched when it is first used, as asyncio is large. */
-static PyObject *async_call(PyObject *module, PyObject *args)
+/* async_call(name, *args): _pynode_aio's, imported when it is first used, as asyncio is large. */
+static PyObject *async_call(PyObject *Py_UNUSED(module), PyObject *args)
 {
-    PyObject *function = pyn_host_aio_function(module); /* borrowed */
+    PyObject *aio = PyImport_ImportModule("_pynode_aio");
+    PyObject *function = aio ? PyObject_GetAttrString(aio, "async_call") : NULL;
+    PyObject *result = function ? PyObject_CallObject(function, args) : NULL;
 
-    return function ? PyObject_CallObject(function, args) : NULL;
+    Py_XDECREF(function);
+    Py_XDECREF(aio);
+    return result;
 }
 
 #define FAST(f) ((PyCFunction)(void (*)(void))(f))

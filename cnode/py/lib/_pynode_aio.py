@@ -1,9 +1,11 @@
-"""erlang.async_call for asyncio. Runs once in an interpreter, when async_call is used for the first time; `erlang` is there.
+"""erlang.async_call for asyncio. Imported when async_call is used for the first time, as asyncio is large.
 
 One notifier per event loop: an eventfd that is readable when answers have come, or a call that is nested in this one.
 """
 import asyncio
 import weakref
+
+import erlang
 
 _loops = weakref.WeakKeyDictionary()
 
