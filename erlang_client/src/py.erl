@@ -22,6 +22,10 @@
 -export([await/1]).
 -export([await/2]).
 
+%% Many calls at once.
+-export([parallel/1]).
+-export([parallel/2]).
+
 %% Erlang functions for Python.
 -export([register_function/2]).
 -export([register_function/3]).
@@ -83,7 +87,7 @@ eval(Code, Locals) ->
 
 -spec eval(code(), map(), options()) -> result().
 eval(Code, Locals, Options) when is_map(Locals) ->
-    case {code(Code), py_call:how(Options)} of
+    case {py_args:code(Code), py_call:how(Options)} of
         {{error, _} = Error, _} -> Error;
         {_, {error, _} = Error} -> Error;
         {Text, How} ->
@@ -98,7 +102,7 @@ exec(Code) ->
 
 -spec exec(code(), options()) -> ok | {error, term()}.
 exec(Code, Options) ->
-    case {code(Code), py_call:how(Options)} of
+    case {py_args:code(Code), py_call:how(Options)} of
         {{error, _} = Error, _} -> Error;
         {_, {error, _} = Error} -> Error;
         {Text, How} ->
@@ -142,6 +146,18 @@ await(Ref) ->
 await(Ref, Timeout) ->
     py_async:await(Ref, Timeout).
 
+%% Many calls at once.
+
+-spec parallel([{name(), name(), list()} | {name(), name(), list(), map()}]) -> {ok, [result()]} | {error, term()}.
+parallel(Calls) ->
+    parallel(Calls, ?DEFAULT_TIMEOUT).
+
+%% The time is one for all of them.
+-spec parallel([{name(), name(), list()} | {name(), name(), list(), map()}], options()) ->
+    {ok, [result()]} | {error, term()}.
+parallel(Calls, Options) ->
+    py_parallel:run(Calls, Options).
+
 %% Erlang functions for Python.
 
 %% The function gets one argument, the list of the arguments that Python gave. It runs on this node, in a process of
@@ -168,7 +184,7 @@ unregister_function(Name) ->
 with_name(Name, Next) when is_atom(Name) ->
     Next(atom_to_binary(Name));
 with_name(Name, Next) ->
-    case text(Name) of
+    case py_args:text(Name) of
         {error, _} = Error -> Error;
         Text -> Next(Text)
     end.
@@ -278,36 +294,11 @@ has_own_gil(Version) ->
 
 %% Arguments.
 
-%% A list that is improper has no length.
-with_call(Module, Function, Args, Kwargs, Options, Next) when
-    is_list(Args), length(Args) >= 0, is_map(Kwargs)
-->
-    case {name(Module), name(Function), py_call:how(Options)} of
-        {{error, _} = Error, _, _} -> Error;
-        {_, {error, _} = Error, _} -> Error;
-        {_, _, {error, _} = Error} -> Error;
-        {M, F, How} ->
-            Next(kind(M), How, py_proto:call(M, F, Args, Kwargs, py_call:request_options(How)))
-    end;
-with_call(_, _, _, _, _, _) ->
-    {error, invalid_args}.
+with_call(Module, Function, Args, Kwargs, Options, Next) ->
+    case py_call:how(Options) of
+        {error, _} = Error -> Error;
+        How -> with_request(py_args:call(Module, Function, Args, Kwargs, How), How, Next)
+    end.
 
-kind('__main__') -> main;
-kind(<<"__main__">>) -> main;
-kind(_) -> any.
-
-name(Name) when is_atom(Name); is_binary(Name) -> Name;
-name(Name) -> text(Name).
-
-code(Code) when is_binary(Code) -> Code;
-code(Code) -> text(Code).
-
-text(Text) when is_list(Text); is_binary(Text) ->
-    try unicode:characters_to_binary(Text) of
-        Binary when is_binary(Binary) -> Binary;
-        _ -> {error, {not_text, Text}}
-    catch
-        error:badarg -> {error, {not_text, Text}}
-    end;
-text(Other) ->
-    {error, {not_text, Other}}.
+with_request({error, _} = Error, _, _) -> Error;
+with_request({Kind, Request}, How, Next) -> Next(Kind, How, Request).
