@@ -137,7 +137,7 @@ demo: ## install what is missing, build, run a cluster of three nodes that work
 	@scripts/demo
 shell: all ## an Erlang shell with erlang_python running
 	@scripts/shell
-bench: all ## measure against a BEAM echo (BENCH=short: quick, for correctness)
+bench: all ## measure against a BEAM echo (BENCH: short, or some of: rates sizes speedup callbacks)
 	@PYNODE=$(CURDIR)/$(B)/pynode scripts/bench $(BENCH)
 
 # --- Tests -----------------------------------------------------------------------------------------------------------

@@ -176,6 +176,15 @@ static inline enum pyn_etf_error skip_head(struct pyn_reader *c, struct level *l
     return PYN_ETF_OK;
 }
 
+/* Most terms of a large list are such. One at least is left for the loop that closes what ends. */
+static inline void skip_short_ints(struct pyn_reader *c, struct level *l)
+{
+    int64_t ignored;
+
+    while (l->left > 0 && pyn_read_short_int(c, &ignored))
+        l->left--;
+}
+
 static enum pyn_etf_error skip_term(struct pyn_reader *c)
 {
     struct level open[PYN_ETF_MAX_DEPTH];
@@ -183,8 +192,11 @@ static enum pyn_etf_error skip_term(struct pyn_reader *c)
 
     do {
         struct level l;
-        enum pyn_etf_error e = skip_head(c, &l);
+        enum pyn_etf_error e;
 
+        if (depth > 0)
+            skip_short_ints(c, &open[depth - 1]);
+        e = skip_head(c, &l);
         if (e != PYN_ETF_OK)
             return e;
         if (l.left > 0 || l.must_end) {

@@ -6,6 +6,7 @@
 #define PYN_ETF_READER_H
 
 #include "base/defs.h"
+#include "etf/tags.h"
 
 /* Terms nested deeper than this are refused, in both directions. */
 #define PYN_ETF_MAX_DEPTH 512u
@@ -77,6 +78,26 @@ PYN_MUSTCHECK bool pyn_read_atom(struct pyn_reader *r, struct pyn_span *name);
 PYN_MUSTCHECK bool pyn_read_int(struct pyn_reader *r, int64_t *value);
 /* A token of exactly this kind. */
 PYN_MUSTCHECK bool pyn_read_kind(struct pyn_reader *r, enum pyn_token_kind kind, struct pyn_token *t);
+
+/* The two tags that large lists are made of, read without a call: the next term when it is SMALL_INTEGER_EXT or
+ * INTEGER_EXT. false, with the cursor unmoved, for all others, and near the end of the bytes. */
+PYN_MUSTCHECK static inline bool pyn_read_short_int(struct pyn_reader *r, int64_t *value)
+{
+    const uint8_t *p = r->pos;
+
+    if (r->end - p < 5)
+        return false;
+    if (p[0] == ETF_SMALL_INTEGER) {
+        *value = p[1];
+        r->pos = p + 2;
+        return true;
+    }
+    if (p[0] != ETF_INTEGER)
+        return false;
+    *value = (int32_t)((uint32_t)p[1] << 24 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 8 | p[4]);
+    r->pos = p + 5;
+    return true;
+}
 
 static inline struct pyn_reader pyn_reader_of(struct pyn_span s)
 {

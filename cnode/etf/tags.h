@@ -1,5 +1,5 @@
 /* Tags of the external term format ("External Term Format" in the ERTS User's Guide), those that travel between
- * nodes. Private to etf/. */
+ * nodes. Outside of etf/ only through its headers. */
 #ifndef PYN_ETF_TAGS_H
 #define PYN_ETF_TAGS_H
 

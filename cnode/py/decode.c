@@ -116,12 +116,14 @@ static inline PyObject *decode_next(struct pyn_types *ty, struct pyn_reader *r, 
 {
     const uint8_t *start = r->pos;
     struct pyn_token t;
-    enum pyn_etf_error e = pyn_read_token(r, &t);
+    enum pyn_etf_error e;
+    int64_t v;
 
+    if (pyn_read_short_int(r, &v))
+        return decode_int(ty, v);
+    e = pyn_read_token(r, &t);
     if (PYN_UNLIKELY(e != PYN_ETF_OK))
         return malformed(e);
-    if (t.kind == PYN_T_INT)
-        return decode_int(ty, t.i);
     return build(ty, r, &t, start, depth);
 }
 

@@ -6,29 +6,36 @@
 %%   send     erlang:send and receive, the lowest level there is; the same for the echo (its reference)
 %%   call     gen_server:call for the echo; py:call for pynode, with semaphore, monitor and routing
 %%
-%% main([Short]): "short" runs for correctness, not for figures.
+%% main(Words): "short" runs for correctness, not for figures; "rates", "sizes", "speedup", "callbacks": only these parts.
 -module(bench).
 
 -export([main/1]).
 
 main(Args) ->
     Short = lists:member("short", Args),
+    Parts = case Args -- ["short"] of [] -> ["rates", "sizes", "speedup", "callbacks"]; Some -> Some end,
     {ok, Nodes} = start_nodes(),
     try
-        Rounds = case Short of true -> 1; false -> 7 end,
-        Millis = case Short of true -> 200; false -> 1000 end,
-        Rates = rates(Nodes, Rounds, Millis),
-        Sizes = sizes(Nodes, Short),
-        Speedup = speedup(Nodes, Short),
-        Callbacks = callbacks(Nodes, Short),
-        report(Rates, Sizes, Speedup),
-        report_callbacks(Callbacks),
-        write_svg("build/bench.svg", Rates),
-        write_results("build/bench.term", {Rates, Sizes, Speedup, Callbacks}),
-        io:format("~nplot: build/bench.svg~n")
+        Results = [{Part, part(Part, Nodes, Short)} || Part <- Parts],
+        write_results("build/bench.term", Results)
     after
         stop_nodes(Nodes)
     end.
+
+part("rates", Nodes, Short) ->
+    Rounds = case Short of true -> 1; false -> 7 end,
+    Millis = case Short of true -> 200; false -> 1000 end,
+    Rates = rates(Nodes, Rounds, Millis),
+    report_rates(Rates),
+    write_svg("build/bench.svg", Rates),
+    io:format("plot: build/bench.svg~n"),
+    Rates;
+part("sizes", Nodes, Short) ->
+    report_sizes(sizes(Nodes, Short));
+part("speedup", Nodes, Short) ->
+    report_speedup(speedup(Nodes, Short));
+part("callbacks", Nodes, Short) ->
+    report_callbacks(callbacks(Nodes, Short)).
 
 %% ---- nodes ----
 
@@ -205,20 +212,27 @@ one_way(N) ->
 report_callbacks(Results) ->
     io:format("~nPython calls Erlang, us each; ratio = BEAM / pynode (nested: sum of the parts / measured)~n"),
     [io:format("~-28s ~8.1f ~8.1f ~6.2f~n", [Name, med([A || {A, _} <- R]), med([B || {_, B} <- R]), med([A / B || {A, B} <- R])])
-     || {Name, R} <- Results].
+     || {Name, R} <- Results],
+    Results.
 
 %% ---- report ----
 
-report(Rates, Sizes, Speedup) ->
-    io:format("~nmath.sqrt(16), median of the rounds; ratio = pynode / BEAM echo by the same kind of client~n"),
+report_rates(Rates) ->
+    io:format("~nmath.sqrt(16), median of the rounds; ratio = pynode / BEAM echo, a gen_server, by the same kind of client~n"),
     io:format("~8s ~10s ~10s ~7s ~10s ~10s ~7s ~17s ~17s ~9s~n",
               ["callers", "echo send", "py send", "ratio", "echo call", "py:call", "ratio", "p50 us send", "p50 us call", "cpu us"]),
-    [report_rate(N, Rounds) || {N, Rounds} <- Rates],
+    [report_rate(N, Rounds) || {N, Rounds} <- Rates].
+
+report_sizes(Sizes) ->
     io:format("~necho of large values, ms; ratio = BEAM / pynode~n"),
     [io:format("~-28s ~8.2f ~8.2f ~6.2f~n", [Name, med([A || {A, _} <- R]) / 1000, med([B || {_, B} <- R]) / 1000,
                                              med([A / B || {A, B} <- R])]) || {Name, R} <- Sizes],
+    Sizes.
+
+report_speedup(Speedup) ->
     io:format("~ntwo CPU-bound calls, speed-up over one after the other: workers ~.2f, processes ~.2f~n",
-              [med([2 * A / B || {A, B, _, _} <- Speedup]), med([2 * C / D || {_, _, C, D} <- Speedup])]).
+              [med([2 * A / B || {A, B, _, _} <- Speedup]), med([2 * C / D || {_, _, C, D} <- Speedup])]),
+    Speedup.
 
 report_rate(N, Rounds) ->
     Get = fun(Who, Key) -> [maps:get(Key, proplists:get_value(Who, R)) || R <- Rounds] end,
