@@ -50,7 +50,7 @@ mixed_sizes(Config) ->
 %% Callers are killed in the middle of whatever they do, and others take their place.
 callers_die(Config) ->
     Node = node_of(Config),
-    Sums = on_all(Config, fun(First, Count) -> run_mortals(Node, First, Count, seconds()) end),
+    Sums = on_all(Config, fun(First, Count) -> run_mortals(Node, First, Count, seconds() div 2) end),
     report(Config, Sums),
     idle_again(Config).
 
@@ -58,7 +58,7 @@ callers_die(Config) ->
 %% connected again.
 connections_die(Config) ->
     Node = node_of(Config),
-    Sums = on_all(Config, fun(First, Count) -> run_disconnected(Node, First, Count, seconds()) end),
+    Sums = on_all(Config, fun(First, Count) -> run_disconnected(Node, First, Count, seconds() div 2) end),
     report(Config, Sums),
     idle_again(Config).
 
