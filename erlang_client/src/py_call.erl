@@ -17,6 +17,8 @@
 -type options() :: timeout() | #{
     timeout => timeout(),
     node => node(),
+    pool => atom(),
+    retry => non_neg_integer(),
     traceback => boolean()
 }.
 -type how() :: #how{}.
@@ -25,6 +27,7 @@
 
 -define(CHAIN, '$py_chain').
 -define(SLACK_MS, 100).
+-define(MAX_RETRIES, 1000).
 %% The longest time that `receive` takes.
 -define(MAX_TIMEOUT, 16#ffffffff).
 -define(IS_TIMEOUT(T), (T =:= infinity orelse (is_integer(T) andalso T >= 0 andalso T =< ?MAX_TIMEOUT))).
@@ -59,7 +62,9 @@ chained(Error, _) ->
     Error.
 
 option(timeout, T, #how{} = How) when ?IS_TIMEOUT(T) -> How#how{timeout = T};
-option(node, Node, #how{} = How) when is_atom(Node) -> How#how{node = Node};
+option(node, Node, #how{node = any} = How) when is_atom(Node) -> How#how{node = Node};
+option(pool, Pool, #how{node = any} = How) when is_atom(Pool) -> How#how{node = {pool, Pool}};
+option(retry, N, #how{} = How) when is_integer(N), N >= 0, N =< ?MAX_RETRIES -> How#how{retry = N};
 option(traceback, On, #how{} = How) when is_boolean(On) -> How#how{traceback = On};
 option(Key, Value, #how{}) -> {error, {bad_option, {Key, Value}}};
 option(_, _, Error) -> Error.
@@ -90,12 +95,11 @@ run(Kind, #how{chain = undefined, timeout = Timeout} = How, Request, Exchange) -
         {error, _} = Error ->
             Error
     end;
-run(Kind, #how{node = Wanted, chain = #chain{node = Node}} = How, Request, Exchange) when
-    Wanted =:= any; Wanted =:= Node
-->
-    nest(Kind, How#how{node = Node}, Request, Exchange);
-run(Kind, How, Request, Exchange) ->
-    send(Kind, How, py_proto:without_chain(Request), Exchange).
+run(Kind, #how{node = Wanted, chain = #chain{node = Node}} = How, Request, Exchange) ->
+    case py_router:is_wanted(Node, Wanted) of
+        true -> nest(Kind, How#how{node = Node}, Request, Exchange);
+        false -> send(Kind, How, py_proto:without_chain(Request), Exchange)
+    end.
 
 %% The C-node that waits may be none of this node's, but only the coordinator's. Then there is no link process.
 nest(Kind, #how{node = Node, timeout = Timeout} = How, Request, Exchange) ->
@@ -104,11 +108,46 @@ nest(Kind, #how{node = Node, timeout = Timeout} = How, Request, Exchange) ->
         {error, _} -> Exchange(Node, py_proto:server(Node), Request, Timeout)
     end.
 
-send(Kind, #how{node = Wanted} = How, Request, Exchange) ->
+send(Kind, #how{retry = 0, node = Wanted} = How, Request, Exchange) ->
     case py_router:pick(Kind, Wanted) of
         #target{} = Target -> exchange(Target, How, Request, Exchange);
         {error, _} = Error -> Error
+    end;
+send(Kind, #how{timeout = Timeout} = How, Request, Exchange) ->
+    attempt(Kind, How, Request, Exchange, deadline(Timeout), [], none).
+
+%% Sends it anew when the C-node was lost, to one that it was not sent to before. When there is none, the caller gets
+%% what became of the last attempt.
+attempt(Kind, #how{node = Wanted} = How, Request, Exchange, Deadline, Tried, Before) ->
+    case py_router:pick(Kind, Wanted, Tried) of
+        #target{node = Node} = Target ->
+            Result = exchange(Target, How, Request, Exchange),
+            again(Kind, How, Request, Exchange, Deadline, [Node | Tried], Result);
+        {error, _} = Error when Before =:= none ->
+            Error;
+        {error, _} ->
+            Before
     end.
+
+again(Kind, #how{retry = N} = How, Request, Exchange, Deadline, [Node | _] = Tried, Result) ->
+    Left = left(Deadline),
+    case N > 0 andalso Left =/= 0 andalso is_lost(Node, Result) of
+        true ->
+            Anew = py_proto:set_timeout(Request, Left),
+            attempt(Kind, How#how{retry = N - 1, timeout = Left}, Anew, Exchange, Deadline, Tried, Result);
+        false ->
+            Result
+    end.
+
+is_lost(Node, {error, {nodedown, Node}}) -> true;
+is_lost(Node, {error, {node_exited, Node, _}}) -> true;
+is_lost(_, _) -> false.
+
+deadline(infinity) -> infinity;
+deadline(Timeout) -> erlang:monotonic_time(millisecond) + Timeout.
+
+left(infinity) -> infinity;
+left(Deadline) -> max(0, Deadline - erlang:monotonic_time(millisecond)).
 
 %% A process that is killed leaves its call on the counter; py_router sets that right.
 exchange(#target{node = Node, link = Link, load = none}, #how{timeout = Timeout}, Request, Exchange) ->

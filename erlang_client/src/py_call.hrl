@@ -10,7 +10,8 @@
 %% How a call is to be made.
 -record(how, {
     timeout = 30000 :: timeout(),
-    node = any :: node() | any,
+    node = any :: py_router:wanted(),
+    retry = 0 :: non_neg_integer(),
     traceback = false :: boolean(),
     chain :: undefined | #chain{}
 }).

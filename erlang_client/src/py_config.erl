@@ -29,7 +29,7 @@ check(Env) ->
     {Known, Unknown} = lists:partition(fun({Key, _}) -> lists:keymember(Key, 1, keys()) end, Given),
     ok = warn_unknown([Key || {Key, _} <- Unknown, Key =/= included_applications]),
     case check_each(Known, defaults()) of
-        {ok, Config} -> merge_python(Config);
+        {ok, Config} -> check_pools(Config);
         {error, _} = Error -> Error
     end.
 
@@ -80,6 +80,7 @@ keys() ->
         {max_callbacks, fun positive/1},
         {state_max, fun positive/1},
         {nodes, fun nodes/1},
+        {pools, fun pools/1},
         {execution_mode, fun mode/1},
         {python, fun python/1},
         {venv, fun venv/1},
@@ -137,6 +138,26 @@ nodes(Nodes) when is_list(Nodes) ->
     end;
 nodes(_) ->
     {error, "must be a list of node names and `local`"}.
+
+pools(Pools) when is_list(Pools) ->
+    try maps:from_list(Pools) of
+        Map when map_size(Map) =:= length(Pools) -> pools(Map);
+        _ -> {error, "names a pool twice"}
+    catch
+        error:badarg -> {error, "must be a map from names of pools to lists of nodes"}
+    end;
+pools(#{} = Pools) ->
+    case [Pair || Pair <- maps:to_list(Pools), not is_pool(Pair)] of
+        [] -> {ok, Pools};
+        [Bad | _] -> {error, io_lib:format("must be a map from names of pools to lists of nodes, but has ~tp", [Bad])}
+    end;
+pools(_) ->
+    {error, "must be a map from names of pools to lists of nodes"}.
+
+is_pool({Name, Members}) when is_atom(Name), is_list(Members), length(Members) >= 0 ->
+    lists:all(fun(Node) -> Node =:= local orelse node_name(Node) =:= {ok, Node} end, Members);
+is_pool(_) ->
+    false.
 
 mode(Mode) ->
     case lists:member(Mode, modes()) of
@@ -236,6 +257,16 @@ text(Value) when is_binary(Value); is_list(Value) ->
     end;
 text(_) ->
     error.
+
+%% Nodes that nobody connects to could not be called.
+check_pools(#{nodes := Nodes, pools := Pools} = Config) ->
+    case [{Pool, Node} || {Pool, Members} <- maps:to_list(Pools), Node <- Members, not lists:member(Node, Nodes)] of
+        [] -> merge_python(Config);
+        [{Pool, Node} | _] -> {error, lists:flatten(io_lib:format(
+            "erlang_python: pools has ~tp in ~tp, which is not in nodes", [Node, Pool]))}
+    end;
+check_pools(Config) ->
+    merge_python(Config).
 
 %% `python` is another way to say `venv`.
 merge_python(#{python := Dir, venv := Venv}) when Dir =/= Venv ->

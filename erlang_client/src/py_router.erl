@@ -9,6 +9,8 @@
 %% call off the counter; the truth, the number of monitors on the link process, which the VM keeps, is copied over the
 %% counters now and then.
 %%
+%% A pool is a name for some of the C-nodes; a call that asks for it goes to one of them.
+%%
 %% Where definitions live: once a process did an exec, its exec, eval and calls of `__main__` go to the C-node that
 %% ran it (the interpreter there is the C-node's matter). A call of `__main__` by a process that defined nothing goes
 %% where the last exec of this Erlang node went.
@@ -16,7 +18,7 @@
 -behaviour(gen_server).
 
 %% Used by the supervision tree.
--export([start_link/0]).
+-export([start_link/1]).
 -export([forget/0]).
 -export([add/1]).
 -export([up/3]).
@@ -24,6 +26,8 @@
 
 %% Used by callers.
 -export([pick/2]).
+-export([pick/3]).
+-export([is_wanted/2]).
 -export([up_nodes/0]).
 -export([known_nodes/0]).
 
@@ -35,17 +39,20 @@
 
 -include("py_router.hrl").
 
--export_type([kind/0, target/0]).
+-export_type([kind/0, target/0, wanted/0]).
 
 %% any: a module's function. exec, eval: code in `__main__`. main: a call of a function of `__main__`.
 -type kind() :: any | exec | eval | main.
 -type target() :: #target{}.
+%% What the caller insists on.
+-type wanted() :: any | node() | {pool, atom()}.
 
 -record(routes, {
     %% The one node that there is, when it is up: nothing to choose.
     only = none :: none | target(),
     all = #{} :: #{node() => target() | down},
     up = {} :: tuple(),
+    pools = #{} :: #{atom() => [node()]},
     load :: atomics:atomics_ref()
 }).
 
@@ -68,9 +75,9 @@
 
 %% For the supervision tree.
 
--spec start_link() -> {ok, pid()} | ignore | {error, term()}.
-start_link() ->
-    gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
+-spec start_link(py_config:config()) -> {ok, pid()} | ignore | {error, term()}.
+start_link(Config) ->
+    gen_server:start_link({local, ?MODULE}, ?MODULE, Config, []).
 
 %% After the application: no routes, as before its start.
 -spec forget() -> ok.
@@ -93,14 +100,39 @@ down(Node) ->
 
 %% For callers.
 
-%% The node for a call of that kind. Wanted is a node that the caller insists on, or `any`.
--spec pick(kind(), node() | any) -> target() | {error, no_nodes | {nodedown, node()}}.
+%% The node for a call of that kind.
+-spec pick(kind(), wanted()) -> target() | {error, no_nodes | {nodedown, node()} | {no_pool, atom()}}.
 pick(Kind, Wanted) ->
     case persistent_term:get(?ROUTES, none) of
         #routes{only = #target{} = Target} = Routes when Wanted =:= any -> picked(Kind, Target, Routes);
         #routes{} = Routes -> picked(Kind, choose(Kind, Wanted, Routes), Routes);
         none -> {error, no_nodes}
     end.
+
+%% One that is none of these.
+-spec pick(kind(), wanted(), [node()]) -> target() | {error, no_nodes | {nodedown, node()} | {no_pool, atom()}}.
+pick(Kind, Wanted, []) ->
+    pick(Kind, Wanted);
+pick(Kind, Wanted, Except) ->
+    case persistent_term:get(?ROUTES, none) of
+        #routes{} = Routes -> picked(Kind, choose(Kind, Wanted, without(Except, Routes)), Routes);
+        none -> {error, no_nodes}
+    end.
+
+without(Except, #routes{all = All, up = Up} = Routes) ->
+    Routes#routes{
+        all = maps:map(fun(Node, Entry) -> case lists:member(Node, Except) of true -> down; false -> Entry end end, All),
+        up = list_to_tuple([T || #target{node = Node} = T <- tuple_to_list(Up), not lists:member(Node, Except)])
+    }.
+
+%% Whether that node is one that the caller wants.
+-spec is_wanted(node(), wanted()) -> boolean().
+is_wanted(_, any) -> true;
+is_wanted(Node, {pool, Pool}) -> lists:member(Node, pool(Pool, persistent_term:get(?ROUTES, none)));
+is_wanted(Node, Wanted) -> Node =:= Wanted.
+
+pool(Name, #routes{pools = Pools}) -> maps:get(Name, Pools, []);
+pool(_, none) -> [].
 
 -spec up_nodes() -> [target()].
 up_nodes() ->
@@ -124,6 +156,11 @@ picked(exec, #target{node = Node, slot = Slot} = Target, #routes{load = Load}) -
 picked(_, Result, _) ->
     Result.
 
+choose(Kind, {pool, Pool}, #routes{pools = Pools} = Routes) ->
+    case Pools of
+        #{Pool := Nodes} -> choose(Kind, any, only_these(Nodes, Routes));
+        _ -> {error, {no_pool, Pool}}
+    end;
 choose(_, _, #routes{up = {}, all = All}) ->
     case maps:keys(All) of
         [Node] -> {error, {nodedown, Node}};
@@ -138,6 +175,13 @@ choose(Kind, any, Routes) ->
 choose(_, Node, Routes) ->
     usable(Node, Routes).
 
+%% As if there were no others. A process that has its definitions elsewhere has none here.
+only_these(Nodes, #routes{all = All, up = Up} = Routes) ->
+    Routes#routes{
+        all = maps:with(Nodes, All),
+        up = list_to_tuple([T || #target{node = Node} = T <- tuple_to_list(Up), lists:member(Node, Nodes)])
+    }.
+
 %% What a callback calls goes to the node that waits for the callback, whatever it is.
 pinned(Kind) ->
     case {get(?PIN), Kind} of
@@ -149,6 +193,8 @@ pinned(Kind) ->
 
 %% The definitions of this process are lost with their node. An exec makes new ones, so it may go elsewhere; anything
 %% else would get a NameError there that explains nothing.
+choose_pinned(_, Node, #routes{all = All} = Routes) when not is_map_key(Node, All) ->
+    least_loaded(Routes);
 choose_pinned(exec, Node, Routes) ->
     case usable(Node, Routes) of
         #target{} = Target -> Target;
@@ -189,9 +235,9 @@ less_loaded(#target{slot = A} = TargetA, #target{slot = B} = TargetB, Load) ->
 
 %% gen_server.
 
--spec init([]) -> {ok, #state{}}.
-init([]) ->
-    Routes = #routes{load = atomics:new(?COUNTERS, [])},
+-spec init(py_config:config()) -> {ok, #state{}}.
+init(Config) ->
+    Routes = #routes{load = atomics:new(?COUNTERS, []), pools = pools(Config)},
     ok = persistent_term:put(?ROUTES, Routes),
     _ = erlang:send_after(?RECOUNT_MS, self(), recount),
     {ok, #state{routes = Routes}}.
@@ -215,6 +261,16 @@ handle_info(recount, #state{routes = Routes} = State) ->
 handle_info(_, State) ->
     {noreply, State}.
 
+%% `local` in a pool is what this node starts itself.
+pools(#{nodes := Nodes, pools := Pools}) ->
+    Local = [py_command:local_name(N) || N <- lists:seq(1, length([local || local <- Nodes]))],
+    maps:map(fun(_, Members) -> lists:append([members(Member, Local) || Member <- Members]) end, Pools);
+pools(_) ->
+    #{}.
+
+members(local, Local) -> Local;
+members(Node, _) -> [Node].
+
 entry(_, _, down) -> down;
 entry(Node, Slot, {Link, Info}) -> #target{node = Node, link = Link, slot = Slot, info = Info}.
 
@@ -227,14 +283,14 @@ slot(Node, #state{slots = Slots} = State) ->
             {Slot, State#state{slots = Slots#{Node => Slot}}}
     end.
 
-publish(Node, Entry, #routes{all = Old, load = Load}) ->
+publish(Node, Entry, #routes{all = Old, load = Load} = Before) ->
     Plain = Old#{Node => Entry},
     All = case length([T || #target{} = T <- maps:values(Plain)]) of
         1 -> maps:map(fun(_, E) -> counting(E, none) end, Plain);
         _ -> maps:map(fun(_, E) -> counting(E, Load) end, Plain)
     end,
     Up = list_to_tuple([T || #target{} = T <- maps:values(All)]),
-    Routes = #routes{only = only(maps:values(All)), all = All, up = Up, load = Load},
+    Routes = Before#routes{only = only(maps:values(All)), all = All, up = Up},
     ok = persistent_term:put(?ROUTES, Routes),
     Routes.
 

@@ -24,7 +24,7 @@ init(#{max_concurrent := Max} = Config) ->
     ok = py_shared_sup:create(Config),
     {ok, {#{strategy => rest_for_one, intensity => 5, period => 10}, [
         #{id => py_dist, start => {py_dist, start_link, []}},
-        #{id => py_router, start => {py_router, start_link, []}},
+        #{id => py_router, start => {py_router, start_link, [Config]}},
         #{id => py_coordinator, start => {py_coordinator, start_link, []}},
         #{id => py_shared_sup, start => {py_shared_sup, start_link, [Config]}, type => supervisor},
         #{id => py_node_sup, start => {py_node_sup, start_link, [Config]}, type => supervisor},
