@@ -344,7 +344,7 @@ too_large(_Config) ->
     {ok, B} = pyn_ct:call(P, {eval, <<"'x' * 1000000">>}),
     1000000 = byte_size(B),
     [{_, {error, {'ValueError', _}}} = {Code, pyn_ct:call(P, {eval, Code})}
-     || Code <- [<<"'x' * 1048577">>, <<"'x' * (1 << 30)">>, <<"[1] * 10000000">>, <<"b'x' * 2000000">>,
+     || Code <- [<<"'x' * 1048577">>, <<"'x' * (1 << 28)">>, <<"[1] * 10000000">>, <<"b'x' * 2000000">>,
                  <<"[b'x' * 600000, b'y' * 600000]">>, <<"'é' * 600000"/utf8>>, <<"1 << 16000000">>]],
     {error, {'ValueError', _}} = pyn_ct:call(P, {call, t_types, value, [endless]}),
     %% What just does not fit because of what is around it.

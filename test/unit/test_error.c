@@ -257,17 +257,24 @@ static void write_all(void)
     }
 }
 
-START_TEST(test_no_leak)
+/* Blocks that so many rounds left behind. */
+static long left_behind(void)
 {
-    long before, after;
+    long before = python_blocks();
 
-    for (int i = 0; i < ROUNDS; i++) /* Python's own caches fill up */
-        write_all();
-    before = python_blocks();
     for (int i = 0; i < ROUNDS; i++)
         write_all();
-    after = python_blocks();
-    ck_assert_msg(after - before < ROUNDS, "%ld blocks before, %ld after", before, after);
+    return python_blocks() - before;
+}
+
+/* Python's own caches grow now and then, by chance of its hashes; a leak is one every time. */
+START_TEST(test_no_leak)
+{
+    long left = ROUNDS;
+
+    for (int i = 0; i < 5 && left >= ROUNDS; i++)
+        left = left_behind();
+    ck_assert_msg(left < ROUNDS, "%ld blocks more", left);
 }
 END_TEST
 
