@@ -3,7 +3,10 @@
  *     2026-11-22T18:42:07.123456Z warning link peer=a@host frame of 99 bytes is malformed
  *
  * time (UTC), level, area (the file or subsystem), text. One line is one write(2), so that lines of several
- * threads never mix; newlines and control characters in the text are escaped. Any thread, no lock. */
+ * threads never mix; newlines and control characters in the text are escaped. Any thread, no lock.
+ *
+ * A reader that does not read holds nobody up: after a fifth of a second lines are dropped, and counted in the first
+ * one that is taken again. */
 #ifndef PYN_BASE_LOG_H
 #define PYN_BASE_LOG_H
 

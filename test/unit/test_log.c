@@ -148,6 +148,36 @@ START_TEST(long_areas_are_cut)
 }
 END_TEST
 
+/* A pipe that is full and not read: lines are dropped, and the first one afterwards says how many. */
+START_TEST(a_reader_that_does_not_read)
+{
+    static char text[1 << 20];
+    int saved = dup(STDERR_FILENO), ends[2];
+    ssize_t n;
+
+    ck_assert_int_eq(pipe(ends), 0);
+    ck_assert_int_ge(dup2(ends[1], STDERR_FILENO), 0);
+    for (int i = 0; i < 3000; i++)
+        pyn_log(PYN_INFO, "x", "line %d", i);
+    n = read(ends[0], text, sizeof(text) - 1);
+    pyn_log(PYN_INFO, "x", "%s", "again");
+    ck_assert_int_ge(dup2(saved, STDERR_FILENO), 0);
+    ck_assert_int_gt(n, 0);
+    text[n] = '\0';
+    ck_assert_ptr_nonnull(strstr(text, " x line 0\n"));
+    ck_assert_ptr_null(strstr(text, "line 2999"));
+    n = read(ends[0], text, sizeof(text) - 1);
+    ck_assert_int_gt(n, 0);
+    text[n] = '\0';
+    ck_assert_ptr_nonnull(strstr(text, " warning log "));
+    ck_assert_ptr_nonnull(strstr(text, " lines were lost, as nobody read them\n"));
+    ck_assert_ptr_nonnull(strstr(text, " x again\n"));
+    close(ends[0]);
+    close(ends[1]);
+    close(saved);
+}
+END_TEST
+
 static Suite *log_suite(void)
 {
     Suite *s = suite_create("log");
@@ -162,6 +192,7 @@ static Suite *log_suite(void)
     suite_add_tcase(s, core);
     tcase_add_test(limits, long_texts_are_cut);
     tcase_add_test(limits, long_areas_are_cut);
+    tcase_add_test(limits, a_reader_that_does_not_read);
     suite_add_tcase(s, limits);
     return s;
 }
