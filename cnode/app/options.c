@@ -181,13 +181,22 @@ SETTER(set_short_name)
     return keep(member(o, c), value, error, size);
 }
 
-SETTER(set_node)
+/* One name, or several with commas between. */
+SETTER(set_nodes)
 {
-    if (!check_name(value, error, size))
-        return false;
-    if (!strchr(value, '@')) {
-        snprintf(error, size, "\"%.64s\" is not a node name: it has no @host", value);
-        return false;
+    char name[NODE_NAME_MAX + 2];
+    const char *rest = value;
+
+    while (rest) {
+        size_t len = strcspn(rest, ",");
+        snprintf(name, sizeof(name), "%.*s", (int)(len < sizeof(name) ? len : sizeof(name) - 1), rest);
+        if (!check_name(name, error, size))
+            return false;
+        if (!strchr(name, '@')) {
+            snprintf(error, size, "\"%.64s\" is not a node name: it has no @host", name);
+            return false;
+        }
+        rest = rest[len] ? rest + len + 1 : NULL;
     }
     return keep(member(o, c), value, error, size);
 }
@@ -280,8 +289,8 @@ const struct pyn_option pyn_options[] = {
     {"port", "N", "port to listen on (default: any)", set_port, AT(node.port), 0, 65535},
     {"epmd-port", "N", "port of epmd (default: ERL_EPMD_PORT or 4369)", set_port, AT(node.epmd_port), 0, 65535},
     {"no-epmd-start", NULL, "do not start an epmd when none answers", set_switch_off, AT(node.start_epmd), 0, 0},
-    {"coordinator", "NODE", "node to connect to, and to again when the connection is lost", set_node, AT(coordinator),
-     0, 0},
+    {"coordinator", "NODE[,NODE]", "coordinator to connect to, of several the first that can be reached", set_nodes,
+     AT(coordinator), 0, 0},
     {"workers", "N", "Python workers (default 4)", set_unsigned, AT(service.workers), 1, 256},
     {"main-workers", "N", "subinterp mode: workers for modules that refuse sub-interpreters (default 1)", set_unsigned,
      AT(service.main_workers), 1, 64},

@@ -16,10 +16,17 @@
 
 enum { BACKOFF_MIN_MS = 100, BACKOFF_MAX_MS = 10000, STABLE_MS = 5000, REASON = 256 };
 
-struct pyn_connector {
+/* One of the coordinators. */
+struct target {
     char peer[256];
     char alive[256];
     const char *host; /* into peer */
+    bool complained;  /* what the log said last; the thread's own */
+};
+
+struct pyn_connector {
+    struct target targets[PYN_COORDINATORS_MAX]; /* the one to be preferred first */
+    unsigned count;
     const char *own_host;
     uint16_t epmd_port;
     unsigned handshake_ms;
@@ -31,19 +38,19 @@ struct pyn_connector {
     struct pyn_links *links;
     pthread_t thread;
     /* The thread's own. */
-    bool was_up, complained; /* what the log said last */
+    bool was_up; /* what the log said last */
     uint64_t up_since, next_try, backoff_ms;
 };
 
 /* --- One attempt; returns true when there is a link, else `reason` is a sentence, or "" when nothing is wrong --- */
 
 /* The host's addresses. Our own host is there even when no resolver knows it. */
-static unsigned find_host(struct pyn_connector *c, const struct pyn_wait *w, struct pyn_address found[PYN_RESOLVE_MAX],
-                          char *reason)
+static unsigned find_host(struct pyn_connector *c, const struct target *t, const struct pyn_wait *w,
+                          struct pyn_address found[PYN_RESOLVE_MAX], char *reason)
 {
-    unsigned n = pyn_resolve(c->host, w, found, reason, REASON);
+    unsigned n = pyn_resolve(t->host, w, found, reason, REASON);
 
-    if (n == 0 && strcmp(c->host, c->own_host) == 0) {
+    if (n == 0 && strcmp(t->host, c->own_host) == 0) {
         pyn_address_loopback(0, &found[0]);
         n = 1;
     }
@@ -51,7 +58,8 @@ static unsigned find_host(struct pyn_connector *c, const struct pyn_wait *w, str
 }
 
 /* Asks the epmd of the host for the port and connects to it. 0 or an errno, with a reason. */
-static int reach(struct pyn_connector *c, struct pyn_address *host, const struct pyn_wait *w, int *fd, char *reason)
+static int reach(struct pyn_connector *c, const struct target *t, struct pyn_address *host, const struct pyn_wait *w,
+                 int *fd, char *reason)
 {
     enum pyn_epmd_result r;
     char where[80];
@@ -60,7 +68,7 @@ static int reach(struct pyn_connector *c, struct pyn_address *host, const struct
 
     pyn_address_set_port(host, c->epmd_port);
     pyn_address_text(host, where, sizeof(where));
-    r = pyn_epmd_lookup(host, c->alive, w, &port);
+    r = pyn_epmd_lookup(host, t->alive, w, &port);
     if (r != PYN_EPMD_OK) {
         snprintf(reason, REASON, "epmd at %s: %s", where, pyn_epmd_text(r));
         return r == PYN_EPMD_STOPPED ? ECANCELED : ENOENT;
@@ -73,40 +81,49 @@ static int reach(struct pyn_connector *c, struct pyn_address *host, const struct
     return rc;
 }
 
-static int reach_any(struct pyn_connector *c, const struct pyn_wait *w, int *fd, char *reason)
+static int reach_any(struct pyn_connector *c, const struct target *t, const struct pyn_wait *w, int *fd, char *reason)
 {
     struct pyn_address found[PYN_RESOLVE_MAX];
-    unsigned n = find_host(c, w, found, reason);
+    unsigned n = find_host(c, t, w, found, reason);
     int rc = ENOENT;
 
     for (unsigned i = 0; i < n && rc != 0 && rc != ECANCELED; i++)
-        rc = reach(c, &found[i], w, fd, reason);
+        rc = reach(c, t, &found[i], w, fd, reason);
     return rc;
 }
 
-static bool has_link(struct pyn_connector *c)
+static bool has_link(struct pyn_connector *c, const struct target *t)
 {
-    struct pyn_link *l = pyn_links_find(c->links, c->peer);
+    struct pyn_link *l = pyn_links_find(c->links, t->peer);
 
     if (l != NULL)
         pyn_link_unref(l);
     return l != NULL;
 }
 
-/* The socket is connected; from here on our attempt counts against one of the peer's. Takes fd. */
-static bool shake(struct pyn_connector *c, int fd, const struct pyn_wait *w, char *reason)
+/* NULL: none is connected. */
+static const struct target *linked_target(struct pyn_connector *c)
 {
-    struct pyn_handshake hs = {.fd = fd, .wait = *w, .expect = c->peer};
+    for (unsigned i = 0; i < c->count; i++)
+        if (has_link(c, &c->targets[i]))
+            return &c->targets[i];
+    return NULL;
+}
+
+/* The socket is connected; from here on our attempt counts against one of the peer's. Takes fd. */
+static bool shake(struct pyn_connector *c, const struct target *t, int fd, const struct pyn_wait *w, char *reason)
+{
+    struct pyn_handshake hs = {.fd = fd, .wait = *w, .expect = t->peer};
     enum pyn_shake_end end;
     bool up = false;
 
     reason[0] = '\0';
-    if (!pyn_pending_out_begin(c->pending, c->peer)) {
+    if (!pyn_pending_out_begin(c->pending, t->peer)) {
         close(fd);
         return false;
     }
     hs.wait.cancel_fd = c->pending->cancel_fd;
-    if (has_link(c)) {
+    if (has_link(c, t)) {
         close(fd);
         up = true;
     } else if ((end = pyn_handshake_connect(c->shakes, &hs)) == PYN_SHAKE_OK) {
@@ -123,35 +140,36 @@ static bool shake(struct pyn_connector *c, int fd, const struct pyn_wait *w, cha
     return up;
 }
 
-static bool attempt(struct pyn_connector *c, char *reason)
+static bool attempt(struct pyn_connector *c, const struct target *t, char *reason)
 {
     struct pyn_wait w = {
         .deadline = pyn_deadline_in(pyn_now(), c->handshake_ms), .stop_fd = c->stop_fd, .cancel_fd = -1};
     int fd;
 
     reason[0] = '\0';
-    return reach_any(c, &w, &fd, reason) == 0 && shake(c, fd, &w, reason);
+    return reach_any(c, t, &w, &fd, reason) == 0 && shake(c, t, fd, &w, reason);
 }
 
 /* --- The thread --- */
 
-static void say_up(struct pyn_connector *c)
+static void say_up(struct pyn_connector *c, const struct target *t)
 {
-    if (c->was_up)
+    if (c->was_up || t == NULL)
         return;
-    pyn_log(PYN_NOTICE, "coord", "connected to coordinator %s", c->peer);
+    pyn_log(PYN_NOTICE, "coord", "connected to coordinator %s", t->peer);
     c->was_up = true;
-    c->complained = false;
+    for (unsigned i = 0; i < c->count; i++)
+        c->targets[i].complained = false;
     c->up_since = pyn_now();
 }
 
-static void say_failed(struct pyn_connector *c, const char *reason)
+static void say_failed(struct target *t, const char *reason)
 {
     if (reason[0] == '\0')
         return;
-    pyn_log(c->complained ? PYN_DEBUG : PYN_WARNING, "coord", "cannot connect to coordinator %s: %s%s", c->peer, reason,
-            c->complained ? "" : "; trying on");
-    c->complained = true;
+    pyn_log(t->complained ? PYN_DEBUG : PYN_WARNING, "coord", "cannot connect to coordinator %s: %s%s", t->peer, reason,
+            t->complained ? "" : "; trying on");
+    t->complained = true;
 }
 
 static void back_off(struct pyn_connector *c)
@@ -165,7 +183,8 @@ static void note_loss(struct pyn_connector *c)
 {
     if (!c->was_up)
         return;
-    pyn_log(PYN_WARNING, "coord", "connection to coordinator %s lost; connecting again", c->peer);
+    pyn_log(PYN_WARNING, "coord", "connection to coordinator %s lost; connecting again",
+            c->count == 1 ? c->targets[0].peer : "(any of them)");
     c->was_up = false;
     if (pyn_now() - c->up_since >= STABLE_MS * PYN_MS) {
         c->backoff_ms = BACKOFF_MIN_MS;
@@ -185,28 +204,41 @@ static bool rest(struct pyn_connector *c, uint64_t deadline)
     return rc != ECANCELED;
 }
 
-/* Returns the time of the next look when nobody calls for one earlier. */
-static uint64_t look(struct pyn_connector *c)
+/* Tries one after the other; true when one is connected. */
+static bool attempt_all(struct pyn_connector *c)
 {
     char reason[REASON];
 
-    /* Whoever connects to us is alive, even when that link is gone again by now. */
-    if (atomic_exchange(&c->linked, false)) {
-        c->backoff_ms = BACKOFF_MIN_MS;
-        say_up(c);
+    for (unsigned i = 0; i < c->count; i++) {
+        if (attempt(c, &c->targets[i], reason)) {
+            say_up(c, &c->targets[i]);
+            return true;
+        }
+        say_failed(&c->targets[i], reason);
     }
-    if (has_link(c)) {
-        say_up(c);
+    return false;
+}
+
+/* Returns the time of the next look when nobody calls for one earlier. */
+static uint64_t look(struct pyn_connector *c)
+{
+    bool had_link = atomic_exchange(&c->linked, false);
+    const struct target *linked = linked_target(c);
+
+    /* Whoever connects to us is alive, even when that link is gone again by now. */
+    if (had_link) {
+        c->backoff_ms = BACKOFF_MIN_MS;
+        say_up(c, linked ? linked : &c->targets[0]);
+    }
+    if (linked) {
+        say_up(c, linked);
         return PYN_NEVER;
     }
     note_loss(c);
     if (pyn_now() < c->next_try)
         return c->next_try;
-    if (attempt(c, reason)) {
-        say_up(c);
+    if (attempt_all(c))
         return 0;
-    }
-    say_failed(c, reason);
     back_off(c);
     return c->next_try;
 }
@@ -230,6 +262,19 @@ static void discard(struct pyn_connector *c)
     free(c);
 }
 
+/* The names were checked before. */
+static void set_targets(struct pyn_connector *c, const char *peers)
+{
+    while (*peers && c->count < PYN_COORDINATORS_MAX) {
+        struct target *t = &c->targets[c->count++];
+        size_t len = strcspn(peers, ",");
+        snprintf(t->peer, sizeof(t->peer), "%.*s", (int)len, peers);
+        snprintf(t->alive, sizeof(t->alive), "%.*s", (int)strcspn(peers, "@"), peers);
+        t->host = t->peer + strlen(t->alive) + 1;
+        peers += len + (peers[len] == ',');
+    }
+}
+
 struct pyn_connector *pyn_connector_start(const struct pyn_connector_config *config, struct pyn_handshakes *shakes,
                                           struct pyn_pending *pending, struct pyn_links *links, char *error,
                                           size_t error_size)
@@ -241,9 +286,7 @@ struct pyn_connector *pyn_connector_start(const struct pyn_connector_config *con
         snprintf(error, error_size, "no memory for the connection to the coordinator");
         return NULL;
     }
-    snprintf(c->peer, sizeof(c->peer), "%s", config->peer);
-    c->host = strchr(c->peer, '@') + 1;
-    snprintf(c->alive, sizeof(c->alive), "%.*s", (int)(c->host - 1 - c->peer), c->peer);
+    set_targets(c, config->peer);
     c->own_host = strchr(pending->self, '@') + 1;
     c->epmd_port = config->epmd_port;
     c->handshake_ms = config->handshake_ms;
@@ -264,7 +307,7 @@ struct pyn_connector *pyn_connector_start(const struct pyn_connector_config *con
 
 void pyn_connector_linked(struct pyn_connector *c, const char *peer)
 {
-    if (strcmp(peer, c->peer) != 0)
+    if (!pyn_connector_wants(c, peer))
         return;
     atomic_store(&c->linked, true);
     pyn_connector_look(c);
@@ -277,12 +320,19 @@ void pyn_connector_look(struct pyn_connector *c)
 
 bool pyn_connector_wants(const struct pyn_connector *c, const char *peer)
 {
-    return strcmp(c->peer, peer) == 0;
+    for (unsigned i = 0; i < c->count; i++)
+        if (strcmp(c->targets[i].peer, peer) == 0)
+            return true;
+    return false;
 }
 
 struct pyn_link *pyn_connector_link(struct pyn_connector *c)
 {
-    return pyn_links_find(c->links, c->peer);
+    struct pyn_link *l = NULL;
+
+    for (unsigned i = 0; i < c->count && l == NULL; i++)
+        l = pyn_links_find(c->links, c->targets[i].peer);
+    return l;
 }
 
 void pyn_connector_stop(struct pyn_connector *c)

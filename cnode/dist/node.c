@@ -41,24 +41,37 @@ struct sentence {
 
 /* --- Start, step by step; each returns 0 or the failure, with a sentence --- */
 
+static enum pyn_node_failure check_coordinators(const char *names, const struct pyn_node *n, struct sentence e)
+{
+    unsigned count = 0;
+
+    for (size_t len; names != NULL; names = names[len] == ',' ? names + len + 1 : NULL) {
+        len = strcspn(names, ",");
+        if (!pyn_ident_valid_name((struct pyn_span){(const uint8_t *)names, len})) {
+            snprintf(e.text, e.size, "coordinator \"%.*s\" is not a node name (name@host)",
+                     (int)(len > 255 ? 255 : len), names);
+            return PYN_NODE_FAILED;
+        }
+        if (len == strlen(n->name) && memcmp(names, n->name, len) == 0) {
+            snprintf(e.text, e.size, "the coordinator %s is this node itself", n->name);
+            return PYN_NODE_FAILED;
+        }
+        if (++count > PYN_COORDINATORS_MAX) {
+            snprintf(e.text, e.size, "there are more than %d coordinators", PYN_COORDINATORS_MAX);
+            return PYN_NODE_FAILED;
+        }
+    }
+    return 0;
+}
+
 static enum pyn_node_failure check_values(const struct pyn_node_config *config, const struct pyn_node *n,
                                           struct sentence e)
 {
-    const char *c = config->coordinator;
-
     if (config->max_handshakes == 0 || config->handshake_ms == 0 || config->max_links == 0) {
         snprintf(e.text, e.size, "the limits of handshakes and links must be 1 or more");
         return PYN_NODE_FAILED;
     }
-    if (c != NULL && !pyn_ident_valid_name((struct pyn_span){(const uint8_t *)c, strlen(c)})) {
-        snprintf(e.text, e.size, "coordinator \"%.255s\" is not a node name (name@host)", c);
-        return PYN_NODE_FAILED;
-    }
-    if (c != NULL && strcmp(c, n->name) == 0) {
-        snprintf(e.text, e.size, "the coordinator %s is this node itself", c);
-        return PYN_NODE_FAILED;
-    }
-    return 0;
+    return check_coordinators(config->coordinator, n, e);
 }
 
 static enum pyn_node_failure set_name(struct pyn_node *n, const struct pyn_node_config *config, struct sentence e)

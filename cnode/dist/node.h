@@ -27,7 +27,7 @@ struct pyn_node_config {
     uint16_t port;                  /* 0: any */
     uint16_t epmd_port;             /* 0: ERL_EPMD_PORT or 4369 */
     bool start_epmd;                /* start `epmd -daemon` when none answers */
-    const char *coordinator;        /* node name or NULL */
+    const char *coordinator;        /* node name, or several with commas between, or NULL */
     unsigned handshake_ms;          /* time limit for one handshake */
     unsigned max_handshakes;        /* at once; others wait, and then one that takes over 1 s must go */
     unsigned max_links;             /* further connections are refused with a log line */

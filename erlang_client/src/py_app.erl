@@ -33,4 +33,5 @@ why(Why) -> Why.
 stop(_) ->
     ok = py_router:forget(),
     ok = py_coordinators:forget(),
+    ok = py_replica:forget(),
     py_semaphore:forget().

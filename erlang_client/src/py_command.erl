@@ -62,7 +62,7 @@ number(N) -> "_" ++ integer_to_list(N).
 arguments(Node, Preload, Program, Config) ->
     lists:append([
         [name_option(), atom_to_list(Node)],
-        ["--coordinator", atom_to_list(maps:get(coordinator, Config, node()))],
+        ["--coordinator", lists:flatten(lists:join($,, [atom_to_list(C) || C <- py_config:coordinators(Config)]))],
         ["--parent-pipe"],
         option("--mode", maps:get(execution_mode, Config, none)),
         option("--workers", workers(Program, Config)),

@@ -12,6 +12,7 @@
 -export([workers/2]).
 -export([worker_counts/1]).
 -export([coordinators/1]).
+-export([is_replica/1]).
 
 -export_type([config/0]).
 
@@ -29,7 +30,7 @@ check(Env) ->
     {Known, Unknown} = lists:partition(fun({Key, _}) -> lists:keymember(Key, 1, keys()) end, Given),
     ok = warn_unknown([Key || {Key, _} <- Unknown, Key =/= included_applications]),
     case check_each(Known, defaults()) of
-        {ok, Config} -> check_pools(Config);
+        {ok, Config} -> check_coordinators(Config);
         {error, _} = Error -> Error
     end.
 
@@ -52,8 +53,14 @@ worker_counts(Config) ->
 
 %% The coordinators of this node, the one to be preferred first. Known only when the node has its name.
 -spec coordinators(config()) -> [node(), ...].
+coordinators(#{coordinators := Nodes}) -> Nodes;
 coordinators(#{coordinator := Node}) -> [Node];
 coordinators(_) -> [node()].
+
+%% Whether this node holds a copy of the replicated state.
+-spec is_replica(config()) -> boolean().
+is_replica(#{state_replication := true} = Config) -> lists:member(node(), coordinators(Config));
+is_replica(_) -> false.
 
 modes() ->
     [free_threaded, subinterp, multi_executor].
@@ -77,6 +84,8 @@ keys() ->
         {num_async_workers, fun workers_number/1},
         {num_subinterp_workers, fun workers_number/1},
         {coordinator, fun node_name/1},
+        {coordinators, fun node_names/1},
+        {state_replication, fun boolean/1},
         {max_callbacks, fun positive/1},
         {state_max, fun positive/1},
         {nodes, fun nodes/1},
@@ -125,6 +134,22 @@ node_name(Node) when is_atom(Node) ->
     end;
 node_name(_) ->
     {error, "must be a node name such as 'name@host'"}.
+
+%% As many as pynode takes (PYN_COORDINATORS_MAX).
+node_names([_ | _] = Nodes) when length(Nodes) =< 16 ->
+    case [Node || Node <- Nodes, node_name(Node) =/= {ok, Node}] of
+        [] ->
+            case length(Nodes) =:= length(lists:usort(Nodes)) of
+                true -> {ok, Nodes};
+                false -> {error, "names a node twice"}
+            end;
+        [Bad | _] -> {error, io_lib:format("must be a list of node names, not ~tp", [Bad])}
+    end;
+node_names(_) ->
+    {error, "must be a list of 1 to 16 node names such as 'name@host'"}.
+
+boolean(Value) when is_boolean(Value) -> {ok, Value};
+boolean(_) -> {error, "must be true or false"}.
 
 nodes(Nodes) when is_list(Nodes) ->
     Names = [Node || Node <- Nodes, Node =/= local],
@@ -257,6 +282,14 @@ text(Value) when is_binary(Value); is_list(Value) ->
     end;
 text(_) ->
     error.
+
+%% What contradicts itself.
+check_coordinators(#{coordinator := Node, coordinators := Nodes}) when [Node] =/= Nodes ->
+    {error, lists:flatten(io_lib:format("erlang_python: coordinator is ~tp, but coordinators is ~tp", [Node, Nodes]))};
+check_coordinators(#{state_replication := true} = Config) when not is_map_key(coordinators, Config) ->
+    {error, "erlang_python: state_replication is true, but coordinators does not name the nodes to replicate to"};
+check_coordinators(Config) ->
+    check_pools(Config).
 
 %% Nodes that nobody connects to could not be called.
 check_pools(#{nodes := Nodes, pools := Pools} = Config) ->

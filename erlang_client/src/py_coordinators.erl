@@ -1,9 +1,9 @@
 %% Which coordinators there are and which of them answer.
 %%
 %% A node has one coordinator (the configuration's, or itself) or, where state is replicated, a list of them. The first
-%% of the list that answers is the acting one. This process finds out who answers: it connects to each, says hello to
-%% its py_callback and monitors that. What is lost is tried again with growing delays, and at once when the node is
-%% connected anew by anybody.
+%% of the list that answers is the acting one; for a node that holds a copy of the state, it is the node itself. This
+%% process finds out who answers: it connects to each, says hello to its py_callback and monitors that. What is lost is
+%% tried again with growing delays, and at once when the node is connected anew by anybody.
 %%
 %% The result is a persistent term, read by every state operation. It changes only when a coordinator comes or goes; a
 %% reader that acts on the one just replaced finds nobody there, which is what it would have found a moment later.
@@ -82,7 +82,7 @@ all() ->
 -spec init(py_config:config()) -> {ok, #state{}, {continue, connect}}.
 init(Config) ->
     ok = net_kernel:monitor_nodes(true),
-    Order = py_config:coordinators(Config),
+    Order = order(py_config:is_replica(Config), py_config:coordinators(Config)),
     ok = persistent_term:put(?TERM, []),
     {ok, #state{order = Order, by_node = maps:from_keys(Order, #coordinator{})}, {continue, connect}}.
 
@@ -116,6 +116,9 @@ handle_info({'DOWN', Monitor, process, {py_callback, Node}, _}, State) ->
     {noreply, lost(Node, Monitor, State)};
 handle_info(_, State) ->
     {noreply, State}.
+
+order(true, Coordinators) -> [node() | lists:delete(node(), Coordinators)];
+order(false, Coordinators) -> Coordinators.
 
 %% One coordinator.
 

@@ -27,6 +27,7 @@ start_link(Config) ->
 -spec init(py_config:config()) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init(Config) ->
     {ok, {#{strategy => one_for_one, intensity => 10, period => 10}, [
+        #{id => py_replica, start => {py_replica, start_link, [Config]}},
         #{id => py_state, start => {py_state, start_link, []}},
         #{id => py_callback, start => {py_callback, start_link, [Config]}},
         #{id => py_coordinators, start => {py_coordinators, start_link, [Config]}},

@@ -15,6 +15,9 @@
 %% each; everybody else updates keys that are there, by operations that fail when the key is not there (any more). So
 %% the limit is never passed, and a key is refused only while the table is full.
 %%
+%% With `state_replication` the table is py_replica_table's, and every operation is done by a process of its own or by
+%% the caller's: it takes a round trip to the other coordinators, during which others are to be served.
+%%
 %% Nothing here waits for a peer: an answer that cannot be written at once is left to a process of its own.
 -module(py_state).
 -behaviour(gen_server).
@@ -29,6 +32,7 @@
 
 %% Used by the supervision tree.
 -export([create/1]).
+-export([limit/0]).
 -export([start_link/0]).
 
 %% gen_server.
@@ -51,6 +55,7 @@
 
 -define(TABLE, ?MODULE).
 -define(LIMIT, {?MODULE, limit}).
+-define(REPLICATED, {?MODULE, replicated}).
 -define(ANSWER_MS, 30000).
 
 %% API.
@@ -93,7 +98,13 @@ create(Config) ->
     ?TABLE = ets:new(?TABLE, [
         named_table, public, set, {write_concurrency, true}, {read_concurrency, true}, {decentralized_counters, false}
     ]),
-    persistent_term:put(?LIMIT, maps:get(state_max, Config, infinity)).
+    ok = persistent_term:put(?LIMIT, maps:get(state_max, Config, infinity)),
+    persistent_term:put(?REPLICATED, maps:get(state_replication, Config, false)).
+
+%% How many keys there may be.
+-spec limit() -> pos_integer() | infinity.
+limit() ->
+    persistent_term:get(?LIMIT).
 
 -spec start_link() -> {ok, pid()} | ignore | {error, term()}.
 start_link() ->
@@ -110,6 +121,12 @@ perform(Operation) ->
     end.
 
 here(Operation) ->
+    case persistent_term:get(?REPLICATED) of
+        true -> py_replica_table:perform(Operation);
+        false -> here_alone(Operation)
+    end.
+
+here_alone(Operation) ->
     try direct(Operation) of
         new_key -> ask(node(), Operation);
         Outcome -> Outcome
@@ -188,35 +205,35 @@ make_key({incr, Key, By}, true) -> count(Key, By).
 
 %% gen_server.
 
--spec init([]) -> {ok, none}.
+-spec init([]) -> {ok, boolean()}.
 init([]) ->
-    {ok, none}.
+    {ok, persistent_term:get(?REPLICATED)}.
 
--spec handle_call(operation(), gen_server:from(), none) -> {noreply, none}.
-handle_call({keys}, From, State) ->
-    _ = spawn(fun() -> gen_server:reply(From, serve({keys})) end),
-    {noreply, State};
-handle_call(Operation, {Pid, Tag} = From, State) ->
-    Outcome = serve(Operation),
-    case node(Pid) =:= node() of
-        true -> gen_server:reply(From, Outcome);
-        false -> send(reply_to(Pid, Tag), {Tag, Outcome})
-    end,
+-spec handle_call(operation(), gen_server:from(), boolean()) -> {noreply, boolean()}.
+handle_call(Operation, {Pid, Tag}, State) ->
+    ok = serve(Operation, State, fun(Outcome) -> send(reply_to(Pid, Tag), {Tag, Outcome}) end),
     {noreply, State}.
 
--spec handle_cast(term(), none) -> {noreply, none}.
+-spec handle_cast(term(), boolean()) -> {noreply, boolean()}.
 handle_cast(_, State) ->
     {noreply, State}.
 
--spec handle_info(term(), none) -> {noreply, none}.
-handle_info({py_rpc, Id, To, _, _, {keys}}, State) when is_pid(To) ->
-    _ = spawn(fun() -> send(To, {py_reply, Id, serve({keys})}) end),
-    {noreply, State};
+-spec handle_info(term(), boolean()) -> {noreply, boolean()}.
 handle_info({py_rpc, Id, To, _, _, Operation}, State) when is_pid(To) ->
-    ok = send(To, {py_reply, Id, serve(Operation)}),
+    ok = serve(Operation, State, fun(Outcome) -> send(To, {py_reply, Id, Outcome}) end),
     {noreply, State};
 handle_info(_, State) ->
     {noreply, State}.
+
+%% What takes long is left to a process.
+serve(Operation, Replicated, Answer) when Replicated; Operation =:= {keys} ->
+    _ = spawn(fun() -> Answer(outcome(Operation, Replicated)) end),
+    ok;
+serve(Operation, false, Answer) ->
+    Answer(outcome(Operation, false)).
+
+outcome(Operation, true) -> py_replica_table:perform(Operation);
+outcome(Operation, false) -> serve(Operation).
 
 %% As gen:reply/2 does.
 reply_to(_, [alias | Alias]) -> Alias;

@@ -171,9 +171,10 @@ counters_exact(_) ->
     Second = pyn_ct:start(["--workers", "8", "--main-workers", "1", "--coordinator", atom_to_list(node())]),
     Peer = app_ct:start_peer([{coordinator, node()}, {nodes, []}]),
     ok = pyn_ct:wait_until(fun() ->
-        pyn_ct:call(Second, {call, t_callbacks, time_of, [state_get, <<"x">>]}) =/= error
-            andalso element(1, element(2, pyn_ct:call(Second, {call, t_callbacks, time_of, [state_get, <<"x">>]}))) =:= <<"ok">>
-            andalso ok
+        case pyn_ct:call(Second, {call, t_callbacks, time_of, [state_get, <<"x">>], #{}, 1000}) of
+            {ok, {<<"ok">>, none, _}} -> ok;
+            _ -> false
+        end
     end),
     Key = <<"exact">>,
     Self = self(),

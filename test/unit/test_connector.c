@@ -163,6 +163,22 @@ START_TEST(the_coordinator_may_come_late)
 }
 END_TEST
 
+START_TEST(the_first_that_can_be_reached)
+{
+    coordinator_start(&coord, THEIRS, "secret");
+    start_to("nobody@127.0.0.1," THEIRS ",x@127.0.0.1");
+    epmd_rig_wait_until(atomic_load(&rig.ups) == 1);
+    ck_assert(pyn_connector_wants(connector, THEIRS));
+    ck_assert(pyn_connector_wants(connector, "x@127.0.0.1"));
+    ck_assert(!pyn_connector_wants(connector, "nobody@127.0.0.1,"));
+    struct pyn_link *l = pyn_connector_link(connector);
+    ck_assert_ptr_nonnull(l);
+    ck_assert_str_eq(pyn_link_peer(l), THEIRS);
+    pyn_link_unref(l);
+    coordinator_stop(&coord);
+}
+END_TEST
+
 START_TEST(it_connects_again)
 {
     coordinator_start(&coord, THEIRS, "secret");
@@ -246,6 +262,7 @@ int main(void)
     tcase_add_test(limits, stopped_in_the_middle);
     tcase_add_test(core, it_connects);
     tcase_add_test(core, the_coordinator_may_come_late);
+    tcase_add_test(core, the_first_that_can_be_reached);
     tcase_add_test(core, it_connects_again);
     tcase_add_test(core, a_link_that_is_there_will_do);
     tcase_add_test(core, a_peer_that_is_already_at_it_goes_first);
