@@ -11,7 +11,7 @@
 static struct pyn_queue *queue_of(struct pyn_pool *p, struct pyn_job *job)
 {
     if (job->group >= 0 && (unsigned)job->group < p->group_count)
-        return &p->groups[job->group];
+        return job->nests ? &p->nesting[job->group] : &p->groups[job->group];
     if (job->lane == PYN_LANE_MAIN && p->config.main_workers == 0)
         job->lane = PYN_LANE_WORK;
     return &p->lanes[job->lane];
@@ -67,6 +67,8 @@ void pyn_pool_push_locked(struct pyn_pool *p, struct pyn_job *job, const struct 
         /* Nobody else can run it, and the leader may be waiting for messages: it has to look. */
         p->ops.wake(p->ops.ctx);
     }
+    if (!w && job->nests)
+        pyn_pool_tell_waiting(p, job);
 }
 
 void pyn_pool_push_batch(struct pyn_pool *p, struct pyn_worker *w)
@@ -82,10 +84,29 @@ void pyn_pool_push_batch(struct pyn_pool *p, struct pyn_worker *w)
         pyn_pool_push_locked(p, job, w);
 }
 
-struct pyn_job *pyn_pool_next_locked(struct pyn_pool *p, struct pyn_worker *w)
+struct pyn_job *pyn_pool_next_nesting(struct pyn_pool *p, const struct pyn_worker *w)
 {
     struct pyn_job *job = NULL;
 
+    if (w->group >= 0 && (unsigned)w->group < p->group_count)
+        job = pyn_queue_pop(&p->nesting[w->group]);
+    if (job)
+        atomic_fetch_sub_explicit(&p->queued, 1, memory_order_relaxed);
+    return job;
+}
+
+bool pyn_pool_group_waits(const struct pyn_pool *p, const struct pyn_worker *w)
+{
+    return w->group >= 0 && (unsigned)w->group < p->group_count &&
+           (p->groups[w->group].count > 0 || p->nesting[w->group].count > 0);
+}
+
+struct pyn_job *pyn_pool_next_locked(struct pyn_pool *p, struct pyn_worker *w)
+{
+    struct pyn_job *job = pyn_pool_next_nesting(p, w);
+
+    if (job)
+        return job;
     if (w->group >= 0 && (unsigned)w->group < p->group_count)
         job = pyn_queue_pop(&p->groups[w->group]);
     if (!job && !w->spare)
@@ -135,8 +156,10 @@ void pyn_pool_take(struct pyn_pool *p, bool (*match)(void *ctx, struct pyn_job *
     pthread_mutex_lock(&p->lock);
     for (unsigned i = 0; i < PYN_LANES; i++)
         taken += pyn_queue_take(&p->lanes[i], out, match, ctx);
-    for (unsigned i = 0; i < p->group_count; i++)
+    for (unsigned i = 0; i < p->group_count; i++) {
         taken += pyn_queue_take(&p->groups[i], out, match, ctx);
+        taken += pyn_queue_take(&p->nesting[i], out, match, ctx);
+    }
     atomic_fetch_sub_explicit(&p->queued, taken, memory_order_relaxed);
     for (unsigned i = 0; i < p->worker_count; i++) {
         take_batch(p->workers[i], match, ctx, out);
@@ -144,6 +167,17 @@ void pyn_pool_take(struct pyn_pool *p, bool (*match)(void *ctx, struct pyn_job *
     }
     take_batch(&p->io, match, ctx, out);
     pthread_mutex_unlock(&p->lock);
+}
+
+bool pyn_pool_has_group(struct pyn_pool *p, int group)
+{
+    bool found = false;
+
+    pthread_mutex_lock(&p->lock);
+    for (unsigned i = 0; i < p->worker_count && !found; i++)
+        found = p->workers[i]->ready && !p->workers[i]->stuck && p->workers[i]->group == group;
+    pthread_mutex_unlock(&p->lock);
+    return found;
 }
 
 /* ---- what runs ---- */
@@ -260,6 +294,7 @@ static struct pyn_pool *alloc_pool(const struct pyn_pool_config *config, const s
     p->group_count = max + 1;
     p->workers = calloc(max, sizeof(struct pyn_worker *));
     p->groups = calloc(p->group_count, sizeof(*p->groups));
+    p->nesting = calloc(p->group_count, sizeof(*p->nesting));
     pthread_mutex_init(&p->lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -267,7 +302,7 @@ static struct pyn_pool *alloc_pool(const struct pyn_pool_config *config, const s
     pthread_condattr_destroy(&attr);
     init_worker(p, &p->io, 0, PYN_LANE_WORK);
     p->leader = &p->io; /* until the first worker is idle */
-    if (!p->workers || !p->groups) {
+    if (!p->workers || !p->groups || !p->nesting) {
         pyn_pool_free(p);
         return NULL;
     }
@@ -309,8 +344,10 @@ static void drop_all(struct pyn_pool *p, void (*drop)(void *ctx, struct pyn_job 
     pthread_mutex_lock(&p->lock);
     for (unsigned i = 0; i < PYN_LANES; i++)
         pyn_queue_append(&rest, &p->lanes[i]);
-    for (unsigned i = 0; i < p->group_count; i++)
+    for (unsigned i = 0; i < p->group_count; i++) {
         pyn_queue_append(&rest, &p->groups[i]);
+        pyn_queue_append(&rest, &p->nesting[i]);
+    }
     atomic_store(&p->queued, 0);
     pthread_mutex_unlock(&p->lock);
     while ((job = pyn_queue_pop(&rest)))
@@ -369,6 +406,7 @@ void pyn_pool_free(struct pyn_pool *p)
     pthread_mutex_destroy(&p->lock);
     free(p->workers);
     free(p->groups);
+    free(p->nesting);
     free(p);
 }
 

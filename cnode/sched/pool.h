@@ -38,6 +38,7 @@ struct pyn_worker {
     bool idle;
     bool stuck; /* its job did not end when interrupted; a replacement runs */
     bool spare; /* it came back after it had been replaced: serves its own group only */
+    bool ready; /* its start has returned: group is set */
     struct pyn_worker *next_idle;
     struct pyn_queue inbox; /* nested jobs for this very worker, which waits inside a job */
     bool waiting;           /* inside pyn_pool_wait */
@@ -101,6 +102,8 @@ void pyn_pool_deliver(struct pyn_pool *p, struct pyn_job *job);
 void pyn_pool_settle(struct pyn_pool *p);
 /* Queues a job from any thread (a job that must run elsewhere). */
 void pyn_pool_push(struct pyn_pool *p, struct pyn_job *job);
+/* The group has a worker that may come for its jobs: one that is there and not stuck. */
+bool pyn_pool_has_group(struct pyn_pool *p, int group);
 /* Moves every waiting job (queues and batches) that matches to `out`. match runs under locks. */
 void pyn_pool_take(struct pyn_pool *p, bool (*match)(void *ctx, struct pyn_job *job), void *ctx, struct pyn_queue *out);
 /* Calls fn for each job that runs, those included that wait for a nested one, under the worker's lock (the job stays

@@ -19,7 +19,8 @@ struct pyn_pool {
     pthread_mutex_t lock;
     /* guarded by lock */
     struct pyn_queue lanes[PYN_LANES];
-    struct pyn_queue *groups; /* group_count of them */
+    struct pyn_queue *groups;  /* group_count of them */
+    struct pyn_queue *nesting; /* so many again: those of the group's jobs that may be nested in any other */
     unsigned group_count;
     unsigned waking[PYN_LANES]; /* workers that were woken for a job of the lane and have not come for it yet */
     struct pyn_worker *idle;    /* last in, first out: its caches are warm */
@@ -49,6 +50,9 @@ void pyn_pool_push_locked(struct pyn_pool *p, struct pyn_job *job, const struct 
 struct pyn_worker *pyn_pool_pop_idle(struct pyn_pool *p, const struct pyn_job *job);
 void pyn_pool_unidle(struct pyn_pool *p, struct pyn_worker *w); /* takes w, which is idle, off the list */
 struct pyn_job *pyn_pool_next_locked(struct pyn_pool *p, struct pyn_worker *w);
+struct pyn_job *pyn_pool_next_nesting(struct pyn_pool *p, const struct pyn_worker *w);
+bool pyn_pool_group_waits(const struct pyn_pool *p, const struct pyn_worker *w); /* for w's group something is queued */
+void pyn_pool_tell_waiting(struct pyn_pool *p, const struct pyn_job *job); /* job->nests: to who may run it */
 void pyn_pool_pass_turn(struct pyn_pool *p);
 bool pyn_pool_may_lead(const struct pyn_worker *w);
 

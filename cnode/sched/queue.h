@@ -18,7 +18,8 @@ enum pyn_lane {
 struct pyn_job {
     struct pyn_job *next;
     enum pyn_lane lane;
-    int group; /* the interpreter that must run it, or PYN_ANY_GROUP */
+    int group;  /* the interpreter that must run it, or PYN_ANY_GROUP */
+    bool nests; /* with a group: who waits inside a job may run it meanwhile, nested, whatever it waits for */
 
     /* The pool's own, while the job runs. */
     struct pyn_job *outer; /* the job that waits, on the same thread, for what this one is nested in */

@@ -176,7 +176,7 @@ static void run_batch(struct pyn_worker *w)
 /* pool->lock held. There is a job that nobody but this leader can or will run. */
 static bool must_work(struct pyn_pool *p, struct pyn_worker *w)
 {
-    if (p->groups[w->group < 0 ? 0 : w->group].count > 0 && w->group >= 0)
+    if (pyn_pool_group_waits(p, w))
         return true;
     return p->lanes[w->lane].count > p->waking[w->lane];
 }
@@ -299,6 +299,7 @@ void *pyn_worker_main(void *worker)
     ok = p->ops.start(p->ops.ctx, w);
     pthread_mutex_lock(&p->lock);
     p->starting--;
+    w->ready = ok;
     if (!ok)
         p->start_failed = true;
     pthread_cond_broadcast(&p->changed);

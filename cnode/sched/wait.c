@@ -67,12 +67,38 @@ static void settle_turn(struct pyn_pool *p, struct pyn_worker *w)
         pyn_pool_pass_turn(p);
 }
 
+/* pool->lock held. An eventfd that is full has told the loop already. */
+static void tell_loop(const struct pyn_worker *w)
+{
+    uint64_t one = 1;
+    ssize_t written = write(w->loop_fd, &one, sizeof(one));
+
+    (void)written;
+}
+
 void pyn_pool_enter_loop(struct pyn_pool *p, struct pyn_worker *w, int eventfd)
 {
     pthread_mutex_lock(&p->lock);
     w->in_loop = true;
     w->loop_fd = eventfd;
+    if (pyn_pool_group_waits(p, w))
+        tell_loop(w);
     pthread_mutex_unlock(&p->lock);
+}
+
+void pyn_pool_tell_waiting(struct pyn_pool *p, const struct pyn_job *job)
+{
+    for (unsigned i = 0; i < p->worker_count; i++) {
+        struct pyn_worker *w = p->workers[i];
+        if (!w->ready || w->group != job->group)
+            continue;
+        if (w->waiting && p->leader == w)
+            p->ops.wake(p->ops.ctx);
+        else if (w->waiting)
+            pthread_cond_signal(&w->cond);
+        else if (w->in_loop)
+            tell_loop(w);
+    }
 }
 
 void pyn_pool_leave_job(struct pyn_pool *p, struct pyn_worker *w)
@@ -94,7 +120,7 @@ void pyn_pool_serve_inbox(struct pyn_pool *p, struct pyn_worker *w)
     struct pyn_job *job;
 
     pthread_mutex_lock(&p->lock);
-    while ((job = pyn_queue_pop(&w->inbox)))
+    while ((job = pyn_queue_pop(&w->inbox)) || (job = pyn_pool_next_nesting(p, w)))
         run_nested(p, w, job);
     pthread_mutex_unlock(&p->lock);
 }
@@ -109,7 +135,7 @@ void pyn_pool_wait(struct pyn_pool *p, struct pyn_worker *w, bool (*ready)(void 
     if (p->leader == w)
         pyn_pool_push_batch(p, w); /* what came together with this job is not to wait for it */
     while (!ready(ctx)) {
-        if ((job = pyn_queue_pop(&w->inbox))) {
+        if ((job = pyn_queue_pop(&w->inbox)) || (job = pyn_pool_next_nesting(p, w))) {
             w->waiting = false;
             run_nested(p, w, job);
             w->waiting = true;
@@ -151,17 +177,15 @@ static bool expect_nested(struct pyn_worker *w, const struct pyn_job *outer)
 
 bool pyn_pool_nest(struct pyn_pool *p, struct pyn_worker *w, const struct pyn_job *outer, struct pyn_job *job)
 {
-    uint64_t one = 1;
     bool taken;
 
     pthread_mutex_lock(&p->lock);
     taken = expect_nested(w, outer);
     if (taken) {
         pyn_queue_push(&w->inbox, job);
-        /* A leader that waits is the caller itself: it looks at its inbox when this poll is over. An eventfd that is
-         * full has told the loop already. */
-        if (!w->waiting && w->in_loop && write(w->loop_fd, &one, sizeof(one)) < 0)
-            taken = true;
+        /* A leader that waits is the caller itself: it looks at its inbox when this poll is over. */
+        if (!w->waiting && w->in_loop)
+            tell_loop(w);
         else if (w->waiting && p->leader != w)
             pthread_cond_signal(&w->cond);
     }
