@@ -70,7 +70,7 @@ static void answer_now(struct pyn_service *s, struct pyn_link *l, const struct p
         pyn_admin_write_info(s, &o.buf);
     else if (p->op == PYN_OP_VERSION)
         write_version(&o.buf);
-    else if (p->op == PYN_OP_CANCEL)
+    else if (p->op == PYN_OP_CANCEL || p->op == PYN_OP_FORGET)
         pyn_write_atom(&o.buf, "ok");
     else
         write_refusal(s, &o.buf, p);
@@ -98,12 +98,25 @@ static void cancel(struct pyn_service *s, struct pyn_link *l, const struct pyn_p
     answer_now(s, l, p);
 }
 
+static void forget(struct pyn_service *s, struct pyn_link *l, const struct pyn_parsed *p)
+{
+    pyn_remembered_forget(s->remembered, p->remember);
+    answer_now(s, l, p);
+}
+
 /* ---- admission and routing ---- */
 
 /* One of the calls that see `__main__`. */
 static bool in_main(const struct pyn_call *c)
 {
     return c->kind != PYN_CALL_FUNCTION || pyn_span_is(c->module, "__main__");
+}
+
+uint32_t pyn_dispatch_estimate(const struct pyn_call *call)
+{
+    if (call->kind != PYN_CALL_FUNCTION)
+        return (uint32_t)(pyn_span_hash(call->code, 1) % PYN_ESTIMATES);
+    return (uint32_t)(pyn_span_hash(call->function, pyn_span_hash(call->module, 0)) % PYN_ESTIMATES);
 }
 
 static void route(struct pyn_service *s, struct pyn_request *r)
@@ -115,9 +128,7 @@ static void route(struct pyn_service *s, struct pyn_request *r)
     } else if (s->pins && pyn_refused_has(&s->refused, r->call.module)) {
         r->job.lane = PYN_LANE_MAIN;
     }
-    r->estimate = (uint32_t)(pyn_span_hash(r->call.function, pyn_span_hash(r->call.module, 0)) % PYN_ESTIMATES);
-    if (r->call.kind != PYN_CALL_FUNCTION)
-        r->estimate = (uint32_t)(pyn_span_hash(r->call.code, 1) % PYN_ESTIMATES);
+    r->estimate = pyn_dispatch_estimate(&r->call);
 }
 
 struct chain {
@@ -155,20 +166,43 @@ static bool nest(struct pyn_service *s, struct pyn_request *r, uint64_t run)
     return pyn_pool_nest(s->pool, c.worker, c.outer, &r->job);
 }
 
-static void admit(struct pyn_service *s, struct pyn_link *l, const struct pyn_parsed *p, struct pyn_block *block)
+uint64_t pyn_dispatch_outer_deadline(struct pyn_service *s, const struct pyn_parsed *p)
+{
+    struct chain c = {.run = p->chain_run, .deadline = PYN_NEVER};
+
+    if (c.run != 0)
+        pyn_pool_each_running(s->pool, find_run, &c);
+    return c.deadline;
+}
+
+static void refuse(struct pyn_service *s, struct pyn_link *l, const struct pyn_parsed *p)
+{
+    atomic_fetch_sub(&s->admitted, 1);
+    if (!atomic_load(&s->draining))
+        atomic_fetch_add_explicit(&s->overloaded, 1, memory_order_relaxed);
+    answer_now(s, l, p);
+}
+
+bool pyn_dispatch_admit(struct pyn_service *s, struct pyn_link *l, const struct pyn_parsed *p)
 {
     /* Counted before the look at `draining`: either this sees that the node drains, or who drains sees the count. */
     unsigned before = atomic_fetch_add(&s->admitted, 1);
-    bool draining = atomic_load(&s->draining);
-    struct pyn_request *r = NULL;
 
-    if (!draining && before < s->config.max_queue)
-        r = pyn_request_new(l, block, p, pyn_now());
+    if (!atomic_load(&s->draining) && before < s->config.max_queue)
+        return true;
+    refuse(s, l, p);
+    return false;
+}
+
+static void admit(struct pyn_service *s, struct pyn_link *l, const struct pyn_parsed *p, struct pyn_block *block)
+{
+    struct pyn_request *r;
+
+    if (!pyn_dispatch_admit(s, l, p))
+        return;
+    r = pyn_request_new(l, block, p, pyn_now());
     if (!r) {
-        atomic_fetch_sub(&s->admitted, 1);
-        if (!draining)
-            atomic_fetch_add_explicit(&s->overloaded, 1, memory_order_relaxed);
-        answer_now(s, l, p);
+        refuse(s, l, p);
         return;
     }
     route(s, r);
@@ -191,8 +225,12 @@ static void to_py(struct pyn_service *s, struct pyn_link *l, const struct pyn_co
     }
     if (p.op == PYN_OP_RUN)
         admit(s, l, &p, block);
+    else if (p.op == PYN_OP_ALL)
+        pyn_everywhere_run(s, l, &p, block);
     else if (p.op == PYN_OP_CANCEL)
         cancel(s, l, &p);
+    else if (p.op == PYN_OP_FORGET)
+        forget(s, l, &p);
     else
         answer_now(s, l, &p);
 }

@@ -102,20 +102,40 @@ static const char *read_chain(struct pyn_reader *r, struct pyn_parsed *p)
     return NULL;
 }
 
+static bool read_bool(struct pyn_reader *r, bool *value)
+{
+    struct pyn_span word;
+
+    if (!pyn_read_atom(r, &word) || (!pyn_span_is(word, "true") && !pyn_span_is(word, "false")))
+        return false;
+    *value = pyn_span_is(word, "true");
+    return true;
+}
+
+static bool read_key(struct pyn_reader *r, struct pyn_span *key)
+{
+    struct pyn_token t;
+
+    if (!pyn_read_kind(r, PYN_T_BINARY, &t))
+        return false;
+    *key = t.bytes;
+    return key->len > 0 && key->len <= PYN_KEY_MAX;
+}
+
 static const char *read_option(struct pyn_reader *r, struct pyn_parsed *p)
 {
-    struct pyn_span key, value, skipped;
+    struct pyn_span key, skipped;
 
     if (!pyn_read_atom(r, &key))
         return "the keys of options must be atoms";
     if (pyn_span_is(key, "timeout"))
         return read_timeout(r, &p->timeout_ms) ? NULL : "timeout must be milliseconds (not negative) or infinity";
-    if (pyn_span_is(key, "traceback")) {
-        if (!pyn_read_atom(r, &value) || (!pyn_span_is(value, "true") && !pyn_span_is(value, "false")))
-            return "traceback must be true or false";
-        p->call.traceback = pyn_span_is(value, "true");
-        return NULL;
-    }
+    if (pyn_span_is(key, "traceback"))
+        return read_bool(r, &p->call.traceback) ? NULL : "traceback must be true or false";
+    if (pyn_span_is(key, "remember"))
+        return read_key(r, &p->remember) ? NULL : "remember must be a binary of 1 to 255 bytes";
+    if (pyn_span_is(key, "replay"))
+        return read_bool(r, &p->replay) ? NULL : "replay must be true or false";
     if (pyn_span_is(key, "chain"))
         return read_chain(r, p);
     /* What later versions know is not an error. */
@@ -212,6 +232,18 @@ static enum pyn_op parse_exec(struct pyn_reader *r, uint32_t arity, struct pyn_p
     return finish(r, p, arity > 2);
 }
 
+static enum pyn_op parse_forget(struct pyn_reader *r, uint32_t arity, struct pyn_parsed *p)
+{
+    if (arity != 2 || !read_key(r, &p->remember))
+        return bad(p, "forget takes {forget, Key}, a binary of 1 to 255 bytes");
+    return PYN_OP_FORGET;
+}
+
+static enum pyn_op everywhere(enum pyn_op op)
+{
+    return op == PYN_OP_RUN ? PYN_OP_ALL : op;
+}
+
 static enum pyn_op parse_word(struct pyn_span word, struct pyn_parsed *p)
 {
     if (pyn_span_is(word, "info"))
@@ -238,6 +270,12 @@ static enum pyn_op parse_request(struct pyn_reader *r, struct pyn_parsed *p)
         return parse_eval(r, arity, p);
     if (pyn_span_is(word, "exec"))
         return parse_exec(r, arity, p);
+    if (pyn_span_is(word, "call_all"))
+        return everywhere(parse_call(r, arity, p));
+    if (pyn_span_is(word, "exec_all"))
+        return everywhere(parse_exec(r, arity, p));
+    if (pyn_span_is(word, "forget"))
+        return parse_forget(r, arity, p);
     if (pyn_span_is(word, "cancel") && arity == 2 && !pyn_read_skip(r, &p->cancelled))
         return PYN_OP_CANCEL;
     return bad(p, "unknown request");

@@ -6,10 +6,15 @@
  *   Request   {call, Module, Function, Args [, Kwargs [, Options]]}
  *             {eval, Code [, Locals [, Options]]}
  *             {exec, Code [, Options]}
+ *             {call_all, Module, Function, Args [, Kwargs [, Options]]}, {exec_all, Code [, Options]}
+ *                                 the same in every interpreter: {ok, [{Interpreter, Result}, ...]}
+ *             {forget, Key}       what was remembered by that key is not run in later interpreters any more
  *             {cancel, Tag}       the call of that tag, or of the alias in it, ends with {error, interrupted}
  *             info, version
  *   Options   Timeout (milliseconds | infinity), or a map of timeout, traceback (boolean),
- *             chain ({Interpreter, Run, Depth}: the call is made by a callback of that run, see svc/rpc.h)
+ *             chain ({Interpreter, Run, Depth}: the call is made by a callback of that run, see svc/rpc.h),
+ *             remember (Key, a binary: call_all and exec_all are run in later interpreters too, see svc/everywhere.h),
+ *             replay (boolean: with remember, what is remembered by that key already is not run again)
  *   Result    {ok, Value} | ok | {error, Reason}
  *
  * Module, Function, Code: atom, binary or (Code) list of bytes; Args: a list; Kwargs, Locals: maps. Tag = [alias | Ref]
@@ -24,6 +29,8 @@
 /* Milliseconds that a request without a timeout may take. */
 #define PYN_DEFAULT_TIMEOUT UINT64_C(30000)
 #define PYN_NO_TIMEOUT UINT64_MAX
+/* Bytes of a key to remember something by. */
+#define PYN_KEY_MAX 255u
 
 /* Where the answer goes; spans are terms in the request's bytes. */
 struct pyn_reply_to {
@@ -32,15 +39,17 @@ struct pyn_reply_to {
     struct pyn_span alias; /* the reference in a tag [alias | Ref]; empty: no alias */
 };
 
-enum pyn_op { PYN_OP_RUN, PYN_OP_CANCEL, PYN_OP_INFO, PYN_OP_VERSION, PYN_OP_BAD, PYN_OP_BAD_ARGS };
+enum pyn_op { PYN_OP_RUN, PYN_OP_ALL, PYN_OP_FORGET, PYN_OP_CANCEL, PYN_OP_INFO, PYN_OP_VERSION, PYN_OP_BAD, PYN_OP_BAD_ARGS };
 
 struct pyn_parsed {
     enum pyn_op op;
     struct pyn_reply_to to;
-    struct pyn_call call;      /* PYN_OP_RUN */
-    uint64_t timeout_ms;       /* PYN_OP_RUN */
+    struct pyn_call call;      /* PYN_OP_RUN, PYN_OP_ALL */
+    uint64_t timeout_ms;       /* PYN_OP_RUN, PYN_OP_ALL */
     int chain_interp;          /* PYN_OP_RUN: the interpreter that the call is nested in; -1: none */
-    uint64_t chain_run;        /* and the request there; 0: none */
+    uint64_t chain_run;        /* PYN_OP_RUN, PYN_OP_ALL: and the request there; 0: none */
+    struct pyn_span remember;  /* PYN_OP_ALL, PYN_OP_FORGET: the key; empty: none */
+    bool replay;               /* PYN_OP_ALL */
     struct pyn_span cancelled; /* PYN_OP_CANCEL: a tag */
     const char *complaint;     /* PYN_OP_BAD: a sentence */
 };

@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "svc/gather.h"
+
 struct pyn_request *pyn_request_new(struct pyn_link *link, struct pyn_block *block, const struct pyn_parsed *p,
                                     uint64_t now)
 {
@@ -37,6 +39,8 @@ void pyn_request_unref(struct pyn_request *r)
 {
     if (atomic_fetch_sub_explicit(&r->refs, 1, memory_order_acq_rel) != 1)
         return;
+    if (r->gather)
+        pyn_gather_unref(r->gather);
     pyn_link_unref(r->link);
     pyn_block_unref(r->block);
     free(r);

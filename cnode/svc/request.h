@@ -22,12 +22,15 @@ struct pyn_request {
     uint64_t deadline; /* PYN_NEVER: none */
     uint32_t estimate; /* the slot of its name in the table of durations */
     bool pins;         /* an exec whose interpreter the caller keeps */
+    bool begun;        /* Python has been called; of who has the job */
     bool watched;      /* the caller's death is looked for; the watchdog's own */
     unsigned depth;    /* how many calls it is nested in */
     struct pyn_link *link;
     struct pyn_block *block;
     struct pyn_reply_to to;
     struct pyn_call call;
+    struct pyn_gather *gather; /* where the result goes instead, an owned reference; NULL: to the caller */
+    unsigned slot;             /* as which of its children */
 
     /* The watchdog's own, once it has interrupted the request. */
     uint64_t interrupted_at;

@@ -3,6 +3,7 @@
 #include "etf/writer.h"
 #include "svc/service_private.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 /* What a worker keeps of the buffer that a large answer was made in. */
@@ -48,6 +49,7 @@ bool pyn_run_start(void *service, struct pyn_worker *w)
     }
     w->seat = d;
     w->group = (int)pyn_seat_interp(d->seat);
+    pyn_everywhere_start(s, w);
     this_worker = w;
     return true;
 }
@@ -137,6 +139,10 @@ void pyn_run_answer(struct pyn_service *s, struct pyn_request *r, const char *er
         return;
     if (strcmp(error_reason, "timeout") == 0) /* here, as several may find it late, but one answers */
         atomic_fetch_add_explicit(&s->timeouts, 1, memory_order_relaxed);
+    if (r->gather) {
+        pyn_gather_put_error(r, error_reason);
+        return;
+    }
     if (r->to.pid.len == 0)
         return;
     pyn_out_init(&o, s->config.max_frame);
@@ -148,7 +154,10 @@ void pyn_run_answer(struct pyn_service *s, struct pyn_request *r, const char *er
 
 void pyn_run_dispose(struct pyn_service *s, struct pyn_request *r)
 {
-    atomic_fetch_sub_explicit(&s->admitted, 1, memory_order_release);
+    if (r->gather)
+        pyn_gather_leave(r);
+    else
+        atomic_fetch_sub_explicit(&s->admitted, 1, memory_order_release);
     pyn_request_unref(r);
 }
 
@@ -215,6 +224,16 @@ static void move_to_main(struct pyn_service *s, struct pyn_worker *w, struct pyn
     pyn_pool_push(s->pool, &r->job);
 }
 
+/* What is for every interpreter does not move. */
+static void write_refused(struct pyn_out *o, const struct pyn_request *r)
+{
+    char message[512];
+
+    snprintf(message, sizeof(message), "module %.*s does not support loading in subinterpreters",
+             (int)(r->call.module.len < 255 ? r->call.module.len : 255), (const char *)r->call.module.ptr);
+    pyn_proto_write_exception(&o->buf, "ImportError", message);
+}
+
 static void count(struct pyn_service *s, enum pyn_call_outcome outcome, bool interrupted)
 {
     atomic_fetch_add_explicit(&s->calls, 1, memory_order_relaxed);
@@ -233,14 +252,18 @@ static void run_request(struct pyn_service *s, struct pyn_worker *w, struct pyn_
     size_t frame = 0;
     bool interrupted;
 
-    if (r->to.pid.len > 0)
+    r->begun = true;
+    if (r->to.pid.len > 0 && !r->gather)
         frame = pyn_proto_begin_reply(&o->buf, &r->to, own_pid(s));
     if (r->pins && s->pins)
         pin_caller(s, w, r);
     outer = pyn_seat_begin(d->seat, r->id);
     outcome = pyn_call_run(d->seat, &r->call, o);
     interrupted = pyn_seat_end(d->seat, outer);
-    if (outcome == PYN_CALL_REFUSED) {
+    if (outcome == PYN_CALL_REFUSED && r->gather) {
+        write_refused(o, r);
+        outcome = PYN_CALL_ERROR;
+    } else if (outcome == PYN_CALL_REFUSED) {
         pyn_out_truncate(o, 0);
         move_to_main(s, w, r);
         return;
@@ -250,8 +273,12 @@ static void run_request(struct pyn_service *s, struct pyn_worker *w, struct pyn_
     learn(s, r, pyn_worker_done(w));
     count(s, outcome, interrupted);
     /* What was interrupted is answered by who had it interrupted, perhaps only after this. */
-    if (!interrupted && pyn_request_claim(r) && r->to.pid.len > 0)
-        send_result(s, d, r, o, frame);
+    if (!interrupted && pyn_request_claim(r)) {
+        if (r->gather)
+            pyn_gather_put(r, o, outcome == PYN_CALL_OK);
+        else if (r->to.pid.len > 0)
+            send_result(s, d, r, o, frame);
+    }
     pyn_run_dispose(s, r);
 }
 
@@ -282,6 +309,10 @@ void pyn_run_job(void *service, struct pyn_worker *w, struct pyn_job *job)
     struct pyn_request *r = pyn_request_of(job);
 
     pyn_guard_wake(s);
+    if (r->gather && job->outer) /* the pool chose what it is nested in */
+        r->depth = pyn_request_of(job->outer)->depth + 1;
+    if (r->deadline > w->now)
+        pyn_everywhere_catch_up(s, w, r);
     if (r->deadline <= w->now) {
         pyn_worker_done(w);
         pyn_run_answer(s, r, "timeout");

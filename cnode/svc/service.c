@@ -72,6 +72,8 @@ struct pyn_service *pyn_service_start(const struct pyn_service_config *config, c
     pthread_mutex_init(&s->ready_lock, NULL);
     pthread_cond_init(&s->ready_cond, NULL);
     pyn_refused_init(&s->refused);
+    s->max_groups = config->workers + config->main_workers + config->max_stuck + 1;
+    s->remembered = pyn_remembered_new(PYN_MAX_REMEMBERED, PYN_MAX_REMEMBERED_BYTES, s->max_groups);
     pyn_buf_init(&s->own_pid, 4096);
     s->fatal_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     s->watch = pyn_watch_new(MAX_WATCHED);
@@ -79,7 +81,7 @@ struct pyn_service *pyn_service_start(const struct pyn_service_config *config, c
     s->links = pyn_links_new(&config->links, &events);
     if (s->mode == PYN_MODE_SUBINTERP)
         s->pins = pyn_pins_new(MAX_WATCHED, MAX_NAMES);
-    if (s->fatal_fd < 0 || !s->watch || !s->rpc || !s->links || (s->mode == PYN_MODE_SUBINTERP && !s->pins))
+    if (s->fatal_fd < 0 || !s->watch || !s->rpc || !s->links || !s->remembered || (s->mode == PYN_MODE_SUBINTERP && !s->pins))
         snprintf(error, size, "out of memory or descriptors");
     else if (!start_pool(s))
         snprintf(error, size, "the workers did not start");
@@ -175,6 +177,7 @@ void pyn_service_free(struct pyn_service *s)
     pyn_watch_free(s->watch);
     pyn_pins_free(s->pins);
     pyn_refused_free(&s->refused);
+    pyn_remembered_free(s->remembered);
     pyn_buf_free(&s->own_pid);
     if (s->fatal_fd >= 0)
         close(s->fatal_fd);

@@ -7,6 +7,8 @@
 
 #include "base/clock.h"
 #include "base/out.h"
+#include "svc/everywhere.h"
+#include "svc/gather.h"
 #include "svc/pins.h"
 #include "svc/refused.h"
 #include "svc/request.h"
@@ -16,6 +18,8 @@
 
 /* Calls nested deeper than this (Python, Erlang, Python, ...) are refused, well before the C stack ends. */
 enum { PYN_ESTIMATES = 1024, PYN_TOUCHED = 8, PYN_MAX_NESTING = 200 };
+/* What is run in interpreters that start later. */
+enum { PYN_MAX_REMEMBERED = 1024, PYN_MAX_REMEMBERED_BYTES = 16 * 1024 * 1024 };
 
 /* What a worker has on its desk: its seat in Python, the answer under way, the links that have unsent answers. */
 struct pyn_desk {
@@ -37,6 +41,8 @@ struct pyn_service {
     struct pyn_rpc_table *rpc;
     struct pyn_pins *pins; /* NULL where there is one __main__ only */
     struct pyn_refused refused;
+    struct pyn_remembered *remembered;
+    unsigned max_groups; /* interpreters that there can ever be, the main one included */
     uint64_t started;
     int fatal_fd;
 
@@ -65,6 +71,12 @@ struct pyn_service {
 void pyn_dispatch_message(void *service, struct pyn_link *l, const struct pyn_control *c, struct pyn_block *block);
 void pyn_dispatch_up(void *service, struct pyn_link *l);
 void pyn_dispatch_down(void *service, struct pyn_link *l, const char *reason);
+/* Counts a request in; false: it was refused, and its caller told so. Who has it disposes of it. */
+bool pyn_dispatch_admit(struct pyn_service *s, struct pyn_link *l, const struct pyn_parsed *p);
+/* Until when the running call has time that this one is nested in; PYN_NEVER: no such call. */
+uint64_t pyn_dispatch_outer_deadline(struct pyn_service *s, const struct pyn_parsed *p);
+/* The slot of the call's name in the table of durations. */
+uint32_t pyn_dispatch_estimate(const struct pyn_call *call);
 /* Sends a whole frame that stands in b, now. Empties b. */
 void pyn_dispatch_send_now(struct pyn_link *l, struct pyn_out *o);
 
