@@ -16,6 +16,10 @@
 -export([cast/3]).
 -export([cast/4]).
 
+%% In every interpreter of every node.
+-export([exec_all/1]).
+-export([reload/1]).
+
 %% Calls that are awaited later.
 -export([call_async/3]).
 -export([call_async/4]).
@@ -117,6 +121,16 @@ cast(Module, Function, Args) ->
 -spec cast(name(), name(), list(), map()) -> ok | {error, term()}.
 cast(Module, Function, Args, Kwargs) ->
     with_call(Module, Function, Args, Kwargs, ?DEFAULT_TIMEOUT, fun py_call:cast/3).
+
+%% In every interpreter of every node, those included that start later.
+-spec exec_all(code()) -> ok | {error, term()}.
+exec_all(Code) ->
+    py_everywhere:exec_all(Code).
+
+%% In every interpreter that has the module.
+-spec reload(name()) -> ok | {error, [{{node(), non_neg_integer()}, term()}] | term()}.
+reload(Module) ->
+    py_everywhere:reload(Module).
 
 %% Calls that are awaited later.
 

@@ -5,6 +5,7 @@
 %%
 %%     down      no connection. Connects now and then; the C-node may also connect by itself.
 %%     asking    connected, and asked for its `info`. Whatever else has that name is not taken for a C-node.
+%%     preparing what is to run in every interpreter is run in its, before anybody calls it (py_everywhere).
 %%     up        usable: there is a link process, and a route to it.
 %%     losing    the connection is lost, callers are not told yet: for 50 ms the end of the operating system process
 %%               may still be heard of, which makes the better reason. There is no route to it any more.
@@ -30,6 +31,7 @@
 %% States.
 -export([down/3]).
 -export([asking/3]).
+-export([preparing/3]).
 -export([up/3]).
 -export([losing/3]).
 
@@ -49,13 +51,16 @@
     failed = 0 :: non_neg_integer(),
     connector :: undefined | pid(),
     asked :: undefined | reference(),
+    %% What it said of itself, and who prepares it.
+    info = #{} :: py_proto:info(),
+    preparer :: undefined | pid(),
     link :: undefined | pid(),
     %% Who waits for the first success or failure.
     waiting = [] :: [gen_statem:from()]
 }).
 
--type enter_result() :: gen_statem:state_enter_result(down | asking | up | losing).
--type event_result() :: gen_statem:event_handler_result(down | asking | up | losing).
+-type enter_result() :: gen_statem:state_enter_result(down | asking | preparing | up | losing).
+-type event_result() :: gen_statem:event_handler_result(down | asking | preparing | up | losing).
 
 -define(INFO_MS, 5000).
 -define(EXIT_MS, 50).
@@ -171,7 +176,7 @@ asking(info, {nodedown, Node, _}, #data{node = Node}) ->
     keep_state_and_data;
 asking(info, Message, #data{asked = Asked} = Data) ->
     case py_proto:answer(Asked, Message, other) of
-        {result, {ok, #{} = Info}} -> {next_state, up, connected(Info, Data)};
+        {result, {ok, #{} = Info}} -> answered(Data#data{asked = undefined, info = Info});
         {result, Other} -> ask_failed(io_lib:format("its answer is ~0tP", [Other, 20]), Data);
         {down, noproc} -> ask_failed("nothing is registered as `py` there", Data);
         {down, _} -> ask_failed("the connection was lost", Data);
@@ -179,6 +184,33 @@ asking(info, Message, #data{asked = Asked} = Data) ->
     end;
 asking(Type, Event, Data) ->
     common(Type, Event, asking, Data).
+
+answered(Data) ->
+    case py_everywhere:newest() of
+        0 -> {next_state, up, connected(0, Data)};
+        _ -> {next_state, preparing, Data}
+    end.
+
+%% preparing
+
+-spec preparing(enter, atom(), #data{}) -> enter_result();
+    (gen_statem:event_type(), term(), #data{}) -> event_result().
+preparing(enter, _, #data{node = Node} = Data) ->
+    Self = self(),
+    {keep_state, Data#data{preparer = spawn_link(fun() ->
+        Self ! {prepared, self(), py_everywhere:replay(Node, 0)}
+    end)}};
+preparing(info, {prepared, Pid, Last}, #data{preparer = Pid} = Data) ->
+    {next_state, up, connected(Last, Data#data{preparer = undefined})};
+preparing(info, {'EXIT', Pid, _}, #data{preparer = Pid} = Data) ->
+    ask_failed("it could not be prepared", Data#data{preparer = undefined});
+preparing(info, {nodedown, Node, _}, #data{node = Node} = Data) ->
+    ask_failed("the connection was lost", Data#data{preparer = undefined});
+preparing(info, {nodeup, Node, _}, #data{node = Node} = Data) ->
+    %% A connection that was lost and replaced: the preparer finds that out, too.
+    {next_state, asking, Data#data{preparer = undefined}};
+preparing(Type, Event, Data) ->
+    common(Type, Event, preparing, Data).
 
 %% up
 
@@ -236,11 +268,14 @@ common(_, _, _, _) ->
 
 %% The connection.
 
-connected(Info, #data{node = Node} = Data) ->
+connected(Last, #data{node = Node, info = Info} = Data) ->
     Link = py_link:start_link(),
     ok = py_router:up(Node, Link, Info),
     log(info, "is up", Data),
-    Data#data{link = Link, asked = undefined, failed = 0, served = true}.
+    %% What was remembered between the end of the preparation and now went to the nodes that were up. From now on this is
+    %% one of them.
+    _ = py_everywhere:newest() > Last andalso spawn(fun() -> py_everywhere:replay(Node, Last) end),
+    Data#data{link = Link, failed = 0, served = true}.
 
 %% Its callers are told, if it was up.
 lost(#data{node = Node} = Data) ->

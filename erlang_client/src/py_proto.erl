@@ -5,13 +5,17 @@
 %%
 %%     {call, M, F, Args} | {call, M, F, Args, Kwargs} | {call, M, F, Args, Kwargs, Opts}
 %%     {eval, Code} | {eval, Code, Locals} | {eval, Code, Locals, Opts}
-%%     {exec, Code} | {exec, Code, Opts} | {exec_all, Code, Opts}
+%%     {exec, Code} | {exec, Code, Opts}
+%%     {call_all, M, F, Args, Kwargs, Opts} | {exec_all, Code, Opts}
+%%                        the same in every interpreter, answered {ok, [{Interpreter, Result}]}
+%%     {forget, Key}      what was remembered by that key
 %%     info | version
 %%     {cancel, Tag}      the call with that tag, or with that reference in its tag, ends with {error, interrupted}
 %%
 %% M and F are atoms or binaries (dotted names are fine), Args a list, Kwargs and Locals maps with keys that are atoms
 %% or binaries, Code a binary. Opts is a timeout (milliseconds or `infinity`, counted from the arrival at the C-node)
-%% or a map #{timeout, traceback, chain}; it is sent as the plain timeout when it says nothing else, so that the
+%% or a map #{timeout, traceback, chain}, for call_all and exec_all also remember (a key, a binary) and replay (boolean:
+%% not when it is remembered already); it is sent as the plain timeout when it says nothing else, so that the
 %% usual call is short.
 %%
 %% Forms:
@@ -36,6 +40,10 @@
 -export([eval/3]).
 -export([exec/2]).
 -export([options/3]).
+-export([call_all/5]).
+-export([exec_all/2]).
+-export([all_options/4]).
+-export([forget/1]).
 -export([set_timeout/2]).
 -export([without_chain/1]).
 -export([server/1]).
@@ -52,14 +60,20 @@
 -export([answer/3]).
 -export([member/1]).
 
--export_type([request/0, options/0, result/0, info/0, link/0]).
+-export_type([request/0, options/0, all_options/0, result/0, info/0, link/0]).
 
 -type name() :: atom() | binary().
 -type options() :: timeout() | #{timeout := timeout(), traceback => boolean(), chain => term()}.
 -type request() ::
     {call, name(), name(), list(), map(), options()}
     | {eval, binary(), map(), options()}
-    | {exec, binary(), options()}.
+    | {exec, binary(), options()}
+    | all_request()
+    | {forget, binary()}.
+-type all_options() :: #{timeout := timeout(), chain => term(), remember => binary(), replay => boolean()}.
+-type all_request() ::
+    {call_all, name(), name(), list(), map(), all_options()}
+    | {exec_all, binary(), all_options()}.
 -type result() :: ok | {ok, term()} | {error, term()}.
 -type info() :: map().
 %% What stands for the connection to a C-node.
@@ -90,6 +104,25 @@ options(Timeout, false, undefined) -> Timeout;
 options(Timeout, true, undefined) -> #{timeout => Timeout, traceback => true};
 options(Timeout, false, Chain) -> #{timeout => Timeout, chain => Chain};
 options(Timeout, true, Chain) -> #{timeout => Timeout, traceback => true, chain => Chain}.
+
+-spec call_all(name(), name(), list(), map(), all_options()) -> request().
+call_all(M, F, Args, Kwargs, Opts) ->
+    {call_all, M, F, Args, Kwargs, Opts}.
+
+-spec exec_all(binary(), all_options()) -> request().
+exec_all(Code, Opts) ->
+    {exec_all, Code, Opts}.
+
+-spec all_options(timeout(), none | binary(), boolean(), term()) -> all_options().
+all_options(Timeout, Key, Replay, Chain) ->
+    maps:from_list(
+        [{timeout, Timeout}] ++ [{chain, Chain} || Chain =/= undefined] ++
+            [Option || Key =/= none, Option <- [{remember, Key}, {replay, Replay}]]
+    ).
+
+-spec forget(binary()) -> request().
+forget(Key) ->
+    {forget, Key}.
 
 %% The same request with less time.
 -spec set_timeout(request(), timeout()) -> request().
