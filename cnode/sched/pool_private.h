@@ -52,7 +52,7 @@ void pyn_pool_unidle(struct pyn_pool *p, struct pyn_worker *w); /* takes w, whic
 struct pyn_job *pyn_pool_next_locked(struct pyn_pool *p, struct pyn_worker *w);
 struct pyn_job *pyn_pool_next_nesting(struct pyn_pool *p, const struct pyn_worker *w);
 bool pyn_pool_group_waits(const struct pyn_pool *p, const struct pyn_worker *w); /* for w's group something is queued */
-void pyn_pool_tell_waiting(struct pyn_pool *p, const struct pyn_job *job); /* job->nests: to who may run it */
+void pyn_pool_tell_waiting(struct pyn_pool *p, const struct pyn_job *job);       /* job->nests: to who may run it */
 void pyn_pool_pass_turn(struct pyn_pool *p);
 bool pyn_pool_may_lead(const struct pyn_worker *w);
 

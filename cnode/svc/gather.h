@@ -2,9 +2,9 @@
  * sends {Tag, {ok, [{Interpreter, Result}, ...]}}.
  *
  * Counted: each child has a reference. The gather holds the caller's link and the block that the request came in, and
- * one place in the count of admitted requests, until its last child is gone. Children have the caller's address, so what
- * ends the caller's requests (deadline, cancel, death, a lost link) ends them; a child that ends without a result (nobody
- * waits any more) leaves the answer unsent. Any thread. */
+ * one place in the count of admitted requests, until its last child is gone. Children have the caller's address, so
+ * what ends the caller's requests (deadline, cancel, death, a lost link) ends them; a child that ends without a result
+ * (nobody waits any more) leaves the answer unsent. Any thread. */
 #ifndef PYN_SVC_GATHER_H
 #define PYN_SVC_GATHER_H
 
@@ -18,8 +18,8 @@ struct pyn_link;
 struct pyn_request;
 struct pyn_service;
 
-/* One reference, the caller's. Steals the reference on entry (NULL: nothing is remembered) and the place in the count of
- * admitted requests, on success. NULL: out of memory. */
+/* One reference, the caller's. On success it steals the reference on entry (NULL: nothing is remembered) and the place
+ * in the count of admitted requests. NULL: out of memory. */
 struct pyn_gather *pyn_gather_new(struct pyn_service *s, struct pyn_link *link, struct pyn_block *block,
                                   const struct pyn_reply_to *to, struct pyn_entry *entry, unsigned children);
 /* Makes r, which runs in r->job.group, child `slot`: it holds a reference from now on. */

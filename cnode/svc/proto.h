@@ -39,7 +39,16 @@ struct pyn_reply_to {
     struct pyn_span alias; /* the reference in a tag [alias | Ref]; empty: no alias */
 };
 
-enum pyn_op { PYN_OP_RUN, PYN_OP_ALL, PYN_OP_FORGET, PYN_OP_CANCEL, PYN_OP_INFO, PYN_OP_VERSION, PYN_OP_BAD, PYN_OP_BAD_ARGS };
+enum pyn_op {
+    PYN_OP_RUN,
+    PYN_OP_ALL,
+    PYN_OP_FORGET,
+    PYN_OP_CANCEL,
+    PYN_OP_INFO,
+    PYN_OP_VERSION,
+    PYN_OP_BAD,
+    PYN_OP_BAD_ARGS
+};
 
 struct pyn_parsed {
     enum pyn_op op;

@@ -81,7 +81,8 @@ struct pyn_service *pyn_service_start(const struct pyn_service_config *config, c
     s->links = pyn_links_new(&config->links, &events);
     if (s->mode == PYN_MODE_SUBINTERP)
         s->pins = pyn_pins_new(MAX_WATCHED, MAX_NAMES);
-    if (s->fatal_fd < 0 || !s->watch || !s->rpc || !s->links || !s->remembered || (s->mode == PYN_MODE_SUBINTERP && !s->pins))
+    if (s->fatal_fd < 0 || !s->watch || !s->rpc || !s->links || !s->remembered ||
+        (s->mode == PYN_MODE_SUBINTERP && !s->pins))
         snprintf(error, size, "out of memory or descriptors");
     else if (!start_pool(s))
         snprintf(error, size, "the workers did not start");
