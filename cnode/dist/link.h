@@ -31,6 +31,10 @@ bool pyn_link_is_up(const struct pyn_link *l);
  * No lock of the caller's may be held. */
 PYN_MUSTCHECK bool pyn_link_send(struct pyn_link *l, struct pyn_out *o, bool must);
 
+/* The same for a message that may be lost, whose sender must never wait: false when more than `most` bytes are waiting;
+ * the message is kept by the caller. Attached to Python or not, under no lock. */
+PYN_MUSTCHECK bool pyn_link_offer(struct pyn_link *l, struct pyn_out *o, size_t most);
+
 /* Writes what waits, as much as the socket takes without blocking, many messages in one call; the rest goes out when
  * the socket is writable again. Whoever is there writes: when another thread is writing, it takes ours along. */
 void pyn_link_flush(struct pyn_link *l);

@@ -117,7 +117,11 @@ static bool enqueue(struct pyn_link *l, struct pyn_out *o, struct pyn_seg **s)
     return true;
 }
 
-bool pyn_link_send(struct pyn_link *l, struct pyn_out *o, bool must)
+/* In the place of a number of bytes: the configured one, which may be looked at only while the link is up. */
+#define CONFIGURED (SIZE_MAX - 1)
+
+/* Refused when more than `most` bytes are waiting already. */
+static bool send_within(struct pyn_link *l, struct pyn_out *o, size_t most)
 {
     bool copy = o->ext_count == 0 && o->buf.len <= COPY_MAX;
     struct pyn_seg *s = copy ? NULL : malloc(sizeof(*s));
@@ -131,7 +135,7 @@ bool pyn_link_send(struct pyn_link *l, struct pyn_out *o, bool must)
     }
     pthread_mutex_lock(&l->lock);
     if (PYN_LIKELY(pyn_link_is_up(l))) {
-        if (!must && l->waiting > l->ls->config.max_output)
+        if (l->waiting > (most == CONFIGURED ? l->ls->config.max_output : most))
             accepted = false;
         else if (PYN_UNLIKELY((!copy && !s) || !enqueue(l, o, &s)))
             pyn_link_fail(l, "no memory for a message to the peer"); /* one lost message breaks all that follows */
@@ -143,6 +147,16 @@ bool pyn_link_send(struct pyn_link *l, struct pyn_out *o, bool must)
     else if (accepted)
         pyn_out_free(o); /* empty when it was taken */
     return accepted;
+}
+
+bool pyn_link_send(struct pyn_link *l, struct pyn_out *o, bool must)
+{
+    return send_within(l, o, must ? SIZE_MAX : CONFIGURED);
+}
+
+bool pyn_link_offer(struct pyn_link *l, struct pyn_out *o, size_t most)
+{
+    return send_within(l, o, most);
 }
 
 static bool add_iov(struct gathered *g, const uint8_t *bytes, size_t n)

@@ -36,6 +36,13 @@ bool pyn_loglimit_take(struct pyn_loglimit *l, uint64_t now, unsigned *dropped)
     return yes;
 }
 
+void pyn_loglimit_lost(struct pyn_loglimit *l, unsigned lines)
+{
+    pthread_mutex_lock(&l->lock);
+    l->dropped += lines;
+    pthread_mutex_unlock(&l->lock);
+}
+
 unsigned pyn_loglimit_flush(struct pyn_loglimit *l, uint64_t now)
 {
     unsigned dropped = 0;

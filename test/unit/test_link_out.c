@@ -206,6 +206,11 @@ START_TEST(a_slow_peer_is_refused_and_not_read)
     }
     ck_assert_uint_gt(rig.last_up->waiting, MAX_OUTPUT);
     ck_assert_uint_gt(pyn_out_size(&o), 50000); /* still ours */
+    ck_assert(!pyn_link_offer(rig.last_up, &o, MAX_OUTPUT));
+    ck_assert_uint_gt(pyn_out_size(&o), 50000);
+    ck_assert(pyn_link_offer(rig.last_up, &o, MAX_OUTPUT * 4));
+    sent++;
+    make_out(&o, 50000, NULL, 0, 0);
     ck_assert(pyn_link_send(rig.last_up, &o, true));
     sent++;
 

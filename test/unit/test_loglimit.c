@@ -40,6 +40,21 @@ START_TEST(the_count_is_told_once)
 }
 END_TEST
 
+START_TEST(lost_lines_count_too)
+{
+    struct pyn_loglimit l;
+    unsigned dropped;
+
+    pyn_loglimit_init(&l, 1, 1000);
+    ck_assert(pyn_loglimit_take(&l, 1, &dropped));
+    ck_assert(!pyn_loglimit_take(&l, 2, &dropped));
+    pyn_loglimit_lost(&l, 3);
+    ck_assert(pyn_loglimit_take(&l, 1001, &dropped));
+    ck_assert_uint_eq(dropped, 4);
+    pyn_loglimit_destroy(&l);
+}
+END_TEST
+
 START_TEST(no_lines_at_all)
 {
     struct pyn_loglimit l;
@@ -63,6 +78,7 @@ int main(void)
 
     tcase_add_test(core, so_many_lines_in_a_window);
     tcase_add_test(core, the_count_is_told_once);
+    tcase_add_test(core, lost_lines_count_too);
     tcase_add_test(limits, no_lines_at_all);
     suite_add_tcase(s, core);
     suite_add_tcase(s, limits);
