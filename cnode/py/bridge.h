@@ -26,6 +26,19 @@ enum pyn_rpc_result {
     PYN_RPC_PENDING,     /* take only: not yet */
 };
 
+/* Whom messages that may be lost are for, on the coordinator. */
+enum pyn_tell_target {
+    PYN_TELL_LOG,  /* py_logger: a record of Python's logging */
+    PYN_TELL_SPAN, /* py_tracer: a span that ended */
+    PYN_TELL_TARGETS
+};
+
+enum pyn_tell_result {
+    PYN_TELL_SENT,
+    PYN_TELL_DOWN, /* no coordinator */
+    PYN_TELL_FULL, /* it does not take what was sent before */
+};
+
 struct pyn_bridge {
     void *ctx;
     /* NULL with *result set: DOWN, INTERRUPTED or TOO_DEEP. Otherwise `out` (empty before) has the message's beginning.
@@ -47,6 +60,13 @@ struct pyn_bridge {
     /* Steals the link. May wait until the peer has taken what was sent before: detached. false: interrupted meanwhile.
      */
     bool (*send_end)(void *ctx, void *link, size_t frame, struct pyn_out *out);
+    /* Messages that may be lost, for senders that must never wait. admit says whether one may go out now, and then in
+     * *dropped how many have not gone out since the last one; lost counts some more of these. begin writes the head of
+     * the message, the caller one term behind it, end sends it (empties out). Attached or not. */
+    bool (*tell_admit)(void *ctx, enum pyn_tell_target target, unsigned *dropped);
+    void (*tell_lost)(void *ctx, enum pyn_tell_target target, unsigned count);
+    size_t (*tell_begin)(void *ctx, enum pyn_tell_target target, struct pyn_out *out);
+    enum pyn_tell_result (*tell_end)(void *ctx, enum pyn_tell_target target, size_t frame, struct pyn_out *out);
     /* The node's own pid, a term. */
     struct pyn_span (*own_pid)(void *ctx);
 

@@ -7,6 +7,7 @@
 #include "py/encode.h"
 #include "py/error.h"
 #include "py/target.h"
+#include "py/trace.h"
 
 enum { FEW_ARGS = 8, MAX_ARGS = 255 * 256 };
 
@@ -294,7 +295,7 @@ void pyn_call_new_names(struct pyn_seat *s, void (*fn)(void *ctx, struct pyn_spa
     Py_CLEAR(s->new_names);
 }
 
-enum pyn_call_outcome pyn_call_run(struct pyn_seat *s, const struct pyn_call *call, struct pyn_out *out)
+static enum pyn_call_outcome run(struct pyn_seat *s, const struct pyn_call *call, struct pyn_out *out)
 {
     switch (call->kind) {
     case PYN_CALL_FUNCTION:
@@ -305,4 +306,13 @@ enum pyn_call_outcome pyn_call_run(struct pyn_seat *s, const struct pyn_call *ca
         break;
     }
     return run_exec(s, call, out);
+}
+
+enum pyn_call_outcome pyn_call_run(struct pyn_seat *s, const struct pyn_call *call, struct pyn_out *out)
+{
+    void *mark = pyn_trace_enter(s->types, call->span);
+    enum pyn_call_outcome outcome = run(s, call, out);
+
+    pyn_trace_leave(s->types, mark);
+    return outcome;
 }

@@ -17,6 +17,7 @@ struct pyn_call {
     struct pyn_span code;     /* characters, UTF-8 */
     struct pyn_span locals;   /* a map, or empty */
     bool traceback;           /* exceptions come with their traceback */
+    int64_t span;             /* what the caller's own span is, for tracing (py/trace.h); 0: none */
 };
 
 enum pyn_call_outcome {

@@ -61,9 +61,14 @@ static PyMethodDef methods[] = {
 
 static int module_exec(PyObject *module)
 {
-    if (PyModule_AddFunctions(module, pyn_module_ops) != 0 || PyModule_AddFunctions(module, pyn_module_aio) != 0)
+    static PyMethodDef *const tables[] = {pyn_module_ops, pyn_module_aio, pyn_module_tell, pyn_module_dir};
+
+    for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
+        if (PyModule_AddFunctions(module, tables[i]) != 0)
+            return -1;
+    if (pyn_types_init(PyModule_GetState(module), module) != 0)
         return -1;
-    return pyn_types_init(PyModule_GetState(module), module);
+    return pyn_module_add_all(module);
 }
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)

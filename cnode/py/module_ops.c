@@ -161,6 +161,9 @@ static PyObject *module_getattr(PyObject *module, PyObject *name)
         PyErr_Format(PyExc_AttributeError, "module 'erlang' has no attribute %R", name);
         return NULL;
     }
+    function = pyn_module_lazy(module, name);
+    if (function || PyErr_Occurred())
+        return function;
     self = PyTuple_Pack(2, module, name);
     if (!self)
         return NULL;

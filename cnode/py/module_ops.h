@@ -8,11 +8,20 @@
 /* A message to the coordinator is bounded as an answer is: by the peer's patience, and by this. */
 #define PYN_RPC_MAX_REQUEST ((size_t)1 << 30)
 
-/* The method tables of module_ops.c and module_aio.c, ended by a NULL name; module.c adds them to its own. */
+/* The method tables of module_ops.c, module_aio.c and module_tell.c, ended by a NULL name; module.c adds them to its
+ * own. */
 extern PyMethodDef pyn_module_ops[];
 extern PyMethodDef pyn_module_aio[];
+extern PyMethodDef pyn_module_tell[];
+extern PyMethodDef pyn_module_dir[]; /* module_lazy.c */
 
 /* All attached. */
+
+/* module_lazy.c: a new reference to what is written in Python by that name (str), or NULL with an exception, or NULL
+ * without one when nothing is. */
+PyObject *pyn_module_lazy(PyObject *module, PyObject *name);
+/* module_lazy.c: sets `__all__`, after everything else. -1 with an exception. */
+PYN_MUSTCHECK int pyn_module_add_all(PyObject *module);
 
 /* Sets the exception that stands for a request without an answer; returns NULL. */
 PyObject *pyn_rpc_raise(struct pyn_types *ty, enum pyn_rpc_result result);

@@ -180,6 +180,9 @@ int pyn_types_init(struct pyn_types *ty, PyObject *module)
         if (!ty->small[i])
             return -1;
     }
+    ty->span_var = PyContextVar_New("erlang.span", Py_None);
+    if (!ty->span_var || PyModule_AddObjectRef(module, "_span", ty->span_var) < 0)
+        return -1;
     if (add_types(ty, module) < 0)
         return -1;
     return add_exceptions(ty, module);
@@ -192,6 +195,7 @@ int pyn_types_traverse(struct pyn_types *ty, visitproc visit, void *arg)
         Py_VISIT(ty->opaque[i]);
     Py_VISIT(ty->callback_error);
     Py_VISIT(ty->coordinator_down);
+    Py_VISIT(ty->span_var);
     return 0;
 }
 
@@ -206,6 +210,7 @@ void pyn_types_clear(struct pyn_types *ty)
         Py_CLEAR(ty->opaque[i]);
     Py_CLEAR(ty->callback_error);
     Py_CLEAR(ty->coordinator_down);
+    Py_CLEAR(ty->span_var);
     Py_CLEAR(ty->str_tolist);
     for (unsigned i = 0; i < PYN_SMALL_INTS; i++)
         Py_CLEAR(ty->small[i]);

@@ -36,6 +36,7 @@ struct pyn_types {
     PyObject *callback_error;        /* erlang.CallbackError (owned) */
     PyObject *coordinator_down;      /* erlang.CoordinatorDown (owned) */
     struct pyn_graveyard *graveyard; /* owned */
+    PyObject *span_var;              /* the context variable of the open span, py/trace.h (owned) */
     PyObject *str_tolist;            /* "tolist" */
     PyObject *small[PYN_SMALL_INTS]; /* the integers 0..255 (owned) */
     /* Names that came as atoms or map keys, by hash: pyn_name_new. Owned; NULL where nothing came yet. */

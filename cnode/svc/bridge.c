@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "etf/writer.h"
+#include "py/trace.h"
 #include "svc/rpc_private.h"
 
 static void free_rpc(struct pyn_rpc *r)
@@ -38,16 +39,19 @@ static void write_head(struct pyn_rpc_table *t, struct pyn_rpc *r, struct pyn_ou
     struct pyn_service *s = t->service;
     struct pyn_span pid = {s->own_pid.data, s->own_pid.len};
     uint64_t left = time_left(r);
+    int64_t span = pyn_trace_on() ? pyn_trace_current() : 0;
 
     r->frame = pyn_frame_reg_send(&out->buf, pid, target_name(r->target));
     pyn_write_tuple(&out->buf, 6);
     pyn_write_atom(&out->buf, "py_rpc");
     pyn_write_int(&out->buf, (int64_t)r->id);
     pyn_write_raw(&out->buf, pid);
-    pyn_write_tuple(&out->buf, 3);
+    pyn_write_tuple(&out->buf, span ? 4 : 3);
     pyn_write_int(&out->buf, pyn_host_current_interp());
     pyn_write_int(&out->buf, r->run ? (int64_t)r->run->id : 0);
     pyn_write_int(&out->buf, r->run ? (int64_t)r->run->depth : 0);
+    if (span)
+        pyn_write_int(&out->buf, span);
     if (left == PYN_NO_TIMEOUT)
         pyn_write_atom(&out->buf, "infinity");
     else
@@ -402,6 +406,10 @@ struct pyn_bridge pyn_bridge_of(struct pyn_rpc_table *t)
         .close = bridge_close,
         .send_begin = bridge_send_begin,
         .send_end = bridge_send_end,
+        .tell_admit = pyn_tell_admit,
+        .tell_lost = pyn_tell_lost,
+        .tell_begin = pyn_tell_begin,
+        .tell_end = pyn_tell_end,
         .own_pid = bridge_own_pid,
         .loop_open = bridge_loop_open,
         .loop_fd = bridge_loop_fd,

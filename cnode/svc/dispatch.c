@@ -54,7 +54,7 @@ static void write_refusal(struct pyn_service *s, struct pyn_buf *b, const struct
         pyn_proto_write_overloaded(b, atomic_load(&s->admitted), s->config.max_queue);
 }
 
-/* Answers on the spot: info, version, and every refusal. */
+/* Answers on the spot: info, version, sync, and every refusal. */
 static void answer_now(struct pyn_service *s, struct pyn_link *l, const struct pyn_parsed *p)
 {
     struct pyn_out o;
@@ -70,7 +70,7 @@ static void answer_now(struct pyn_service *s, struct pyn_link *l, const struct p
         pyn_admin_write_info(s, &o.buf);
     else if (p->op == PYN_OP_VERSION)
         write_version(&o.buf);
-    else if (p->op == PYN_OP_CANCEL || p->op == PYN_OP_FORGET)
+    else if (p->op == PYN_OP_CANCEL || p->op == PYN_OP_FORGET || p->op == PYN_OP_SYNC)
         pyn_write_atom(&o.buf, "ok");
     else
         write_refusal(s, &o.buf, p);

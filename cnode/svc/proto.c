@@ -94,8 +94,9 @@ static const char *read_chain(struct pyn_reader *r, struct pyn_parsed *p)
     int64_t interp, run, depth;
     uint32_t arity;
 
-    if (!pyn_read_tuple(r, &arity) || arity != 3 || !pyn_read_int(r, &interp) || !pyn_read_int(r, &run) ||
-        !pyn_read_int(r, &depth) || interp < 0 || interp > INT32_MAX || run < 0)
+    if (!pyn_read_tuple(r, &arity) || arity < 3 || arity > 4 || !pyn_read_int(r, &interp) || !pyn_read_int(r, &run) ||
+        !pyn_read_int(r, &depth) || interp < 0 || interp > INT32_MAX || run < 0 ||
+        (arity == 4 && !pyn_read_int(r, &p->call.span)))
         return "chain must be as a callback was given it";
     p->chain_interp = (int)interp;
     p->chain_run = (uint64_t)run;
@@ -138,6 +139,8 @@ static const char *read_option(struct pyn_reader *r, struct pyn_parsed *p)
         return read_bool(r, &p->replay) ? NULL : "replay must be true or false";
     if (pyn_span_is(key, "chain"))
         return read_chain(r, p);
+    if (pyn_span_is(key, "span"))
+        return pyn_read_int(r, &p->call.span) ? NULL : "span must be the number of a span";
     /* What later versions know is not an error. */
     return pyn_read_skip(r, &skipped) ? "malformed options" : NULL;
 }
@@ -250,6 +253,8 @@ static enum pyn_op parse_word(struct pyn_span word, struct pyn_parsed *p)
         return PYN_OP_INFO;
     if (pyn_span_is(word, "version"))
         return PYN_OP_VERSION;
+    if (pyn_span_is(word, "sync"))
+        return PYN_OP_SYNC;
     return bad(p, "unknown request");
 }
 

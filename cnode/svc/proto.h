@@ -11,8 +11,10 @@
  *             {forget, Key}       what was remembered by that key is not run in later interpreters any more
  *             {cancel, Tag}       the call of that tag, or of the alias in it, ends with {error, interrupted}
  *             info, version
+ *             sync                answered `ok` at once, behind everything that was sent to that node before
  *   Options   Timeout (milliseconds | infinity), or a map of timeout, traceback (boolean),
- *             chain ({Interpreter, Run, Depth}: the call is made by a callback of that run, see svc/rpc.h),
+ *             chain ({Interpreter, Run, Depth [, Span]}: the call is made by a callback of that run, see svc/rpc.h),
+ *             span (the span that the caller is in, where there is no chain that says so: the parent of this call's),
  *             remember (Key, a binary: call_all and exec_all are run in later interpreters too, see svc/everywhere.h),
  *             replay (boolean: with remember, what is remembered by that key already is not run again)
  *   Result    {ok, Value} | ok | {error, Reason}
@@ -46,6 +48,7 @@ enum pyn_op {
     PYN_OP_CANCEL,
     PYN_OP_INFO,
     PYN_OP_VERSION,
+    PYN_OP_SYNC,
     PYN_OP_BAD,
     PYN_OP_BAD_ARGS
 };

@@ -156,6 +156,7 @@ struct pyn_rpc_table *pyn_rpc_table_new(struct pyn_service *s, unsigned max)
     t->service = s;
     t->max = max;
     pthread_mutex_init(&t->lock, NULL);
+    pyn_tell_init(t);
     t->bridge = pyn_bridge_of(t);
     pyn_bridge_set(&t->bridge);
     return t;
@@ -169,5 +170,6 @@ void pyn_rpc_table_free(struct pyn_rpc_table *t)
     if (pyn_rpc_count(t) > 0)
         return; /* a thread of Python's own still waits: what it looks at must stay */
     pthread_mutex_destroy(&t->lock);
+    pyn_tell_destroy(t);
     free(t);
 }

@@ -5,8 +5,8 @@
  *     py_state    ! {py_rpc, Id, Pid, Chain, Timeout, Operation}
  *     either      ! {py_rpc_cancel, Id, Pid}                      nobody waits any more
  * Pid is this node's, Chain = {Interpreter, Run, Depth} names the call that asks (Run 0: a thread of Python's own) and
- * says in how many others it is nested, Timeout is what is left of its time in milliseconds, or infinity. The answer,
- * from whatever node, is sent to Pid:
+ * says in how many others it is nested; when a span is open (py/trace.h) it is {Interpreter, Run, Depth, Span}. Timeout
+ * is what is left of its time in milliseconds, or infinity. The answer, from whatever node, is sent to Pid:
  *     {py_reply, Id, {ok, Value} | {error, Reason}}
  *
  * Chain goes into the options of a py call that the callback makes, {chain, Chain}: such a call runs on the thread that

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 
+#include "dist/loglimit.h"
 #include "py/bridge.h"
 #include "svc/service_private.h"
 
@@ -41,7 +42,8 @@ struct pyn_rpc {
 struct pyn_rpc_table {
     struct pyn_service *service;
     struct pyn_bridge bridge;
-    pthread_mutex_t lock; /* guards all below; innermost but for links */
+    struct pyn_loglimit tells[PYN_TELL_TARGETS]; /* each with a lock of its own */
+    pthread_mutex_t lock;                        /* guards all below; innermost but for links */
     struct pyn_rpc *buckets[PYN_RPC_BUCKETS];
     uint64_t last_id;
     unsigned count, max;
@@ -51,6 +53,13 @@ struct pyn_rpc_table {
 bool pyn_rpc_insert(struct pyn_rpc_table *t, struct pyn_rpc *r);
 /* Takes r out; true when it had no answer. */
 bool pyn_rpc_withdraw(struct pyn_rpc_table *t, struct pyn_rpc *r);
+/* svc/tell.c: the functions of the bridge by these names (py/bridge.h), with t as their context. */
+void pyn_tell_init(struct pyn_rpc_table *t);
+void pyn_tell_destroy(struct pyn_rpc_table *t);
+bool pyn_tell_admit(void *t, enum pyn_tell_target target, unsigned *dropped);
+void pyn_tell_lost(void *t, enum pyn_tell_target target, unsigned count);
+size_t pyn_tell_begin(void *t, enum pyn_tell_target target, struct pyn_out *out);
+enum pyn_tell_result pyn_tell_end(void *t, enum pyn_tell_target target, size_t frame, struct pyn_out *out);
 /* svc/bridge.c: the functions that Python calls, with t as their context. */
 struct pyn_bridge pyn_bridge_of(struct pyn_rpc_table *t);
 

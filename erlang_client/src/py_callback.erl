@@ -148,7 +148,7 @@ arrived(Key, Call, #state{max = Max, counted = Counted} = State) ->
         false -> wait(Key, Call, State)
     end.
 
-is_nested(#{chain := {_, _, Depth}}) -> is_integer(Depth) andalso Depth > 0;
+is_nested(#{chain := Chain}) when tuple_size(Chain) >= 3, is_integer(element(3, Chain)) -> element(3, Chain) > 0;
 is_nested(_) -> false.
 
 begin_call(Key, #{name := Name} = Call, State) ->

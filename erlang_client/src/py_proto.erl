@@ -10,11 +10,12 @@
 %%                        the same in every interpreter, answered {ok, [{Interpreter, Result}]}
 %%     {forget, Key}      what was remembered by that key
 %%     info | version
+%%     sync               answered `ok` at once, behind everything that was sent to the same node before
 %%     {cancel, Tag}      the call with that tag, or with that reference in its tag, ends with {error, interrupted}
 %%
 %% M and F are atoms or binaries (dotted names are fine), Args a list, Kwargs and Locals maps with keys that are atoms
 %% or binaries, Code a binary. Opts is a timeout (milliseconds or `infinity`, counted from the arrival at the C-node)
-%% or a map #{timeout, traceback, chain}, for call_all and exec_all also remember (a key, a binary) and replay (boolean:
+%% or a map #{timeout, traceback, chain, span}, for call_all and exec_all also remember (a key, a binary) and replay (boolean:
 %% not when it is remembered already); it is sent as the plain timeout when it says nothing else, so that the
 %% usual call is short.
 %%
@@ -52,6 +53,7 @@
 -export([request/4]).
 -export([send_as/4]).
 -export([send_info/1]).
+-export([send_sync/1]).
 -export([send_cast/2]).
 -export([send_cancel/2]).
 
@@ -63,7 +65,7 @@
 -export_type([request/0, options/0, all_options/0, result/0, info/0, link/0]).
 
 -type name() :: atom() | binary().
--type options() :: timeout() | #{timeout := timeout(), traceback => boolean(), chain => term()}.
+-type options() :: timeout() | #{timeout := timeout(), traceback => boolean(), chain => term(), span => integer()}.
 -type request() ::
     {call, name(), name(), list(), map(), options()}
     | {eval, binary(), map(), options()}
@@ -133,13 +135,16 @@ set_timeout(Request, Timeout) ->
         _ -> setelement(Last, Request, Timeout)
     end.
 
-%% The same request outside of any chain of callbacks.
+%% The same request outside of any chain of callbacks. The span that is open there, which a chain tells while tracing is
+%% on, stays the parent of those that this call opens.
 -spec without_chain(request()) -> request().
 without_chain(Request) ->
     Last = tuple_size(Request),
     case element(Last, Request) of
-        #{timeout := Timeout, traceback := true} -> setelement(Last, Request, options(Timeout, true, undefined));
-        #{timeout := Timeout} -> setelement(Last, Request, Timeout);
+        #{chain := {_, _, _, Span}} = Opts -> setelement(Last, Request, (maps:remove(chain, Opts))#{span => Span});
+        #{timeout := Timeout} = Opts when map_size(Opts) =:= 2, is_map_key(chain, Opts) ->
+            setelement(Last, Request, Timeout);
+        #{} = Opts -> setelement(Last, Request, maps:remove(chain, Opts));
         _ -> Request
     end.
 
@@ -202,6 +207,15 @@ send_info(Node) ->
     Ref = erlang:monitor(process, {?SERVER, Node}, [{alias, reply_demonitor}]),
     _ = erlang:send({?SERVER, Node}, {'$gen_call', {self(), [alias | Ref]}, info}, [noconnect]),
     Ref.
+
+%% The C-node answers {Ref, ok} at once, behind everything that it has sent to this node before. Never blocks.
+-spec send_sync(node()) -> {ok, reference()} | not_sent.
+send_sync(Node) ->
+    Ref = make_ref(),
+    case erlang:send({?SERVER, Node}, {'$gen_call', {self(), Ref}, sync}, [noconnect, nosuspend]) of
+        ok -> {ok, Ref};
+        _ -> not_sent
+    end.
 
 -spec send_cast(node(), request()) -> ok.
 send_cast(Node, Request) ->

@@ -1,5 +1,6 @@
-%% What Python asks of Erlang: functions and shared state. Each process can be started again without the others, since
-%% the tables belong to this supervisor's parent and everything else is found again.
+%% What Python asks of Erlang, functions and shared state, and what it tells, records of its logging and spans. Each
+%% process can be started again without the others, since the tables belong to this supervisor's parent and everything
+%% else is found again.
 -module(py_shared_sup).
 -behaviour(supervisor).
 
@@ -16,6 +17,7 @@
 create(Config) ->
     ok = py_functions:create(),
     ok = py_callback:create(),
+    ok = py_tracer:create(),
     py_state:create(Config).
 
 -spec start_link(py_config:config()) -> {ok, pid()} | ignore | {error, term()}.
@@ -27,6 +29,8 @@ start_link(Config) ->
 -spec init(py_config:config()) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init(Config) ->
     {ok, {#{strategy => one_for_one, intensity => 10, period => 10}, [
+        #{id => py_tracer, start => {py_tracer, start_link, []}},
+        #{id => py_logger, start => {py_logger, start_link, []}},
         #{id => py_replica, start => {py_replica, start_link, [Config]}},
         #{id => py_state, start => {py_state, start_link, []}},
         #{id => py_callback, start => {py_callback, start_link, [Config]}},

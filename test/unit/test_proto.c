@@ -122,6 +122,9 @@ static const char *const bad_requests[] = {
     "{call, math, sqrt, [], #{}, #{chain => {3000000000, 2, 1}}}",
     "{call, math, sqrt, [], #{}, #{chain => {1, -2, 1}}}",
     "{call, math, sqrt, [], #{}, #{chain => {1, 2, x}}}",
+    "{call, math, sqrt, [], #{}, #{chain => {1, 2, 3, x}}}",
+    "{call, math, sqrt, [], #{}, #{chain => {1, 2, 3, 4, 5}}}",
+    "{call, math, sqrt, [], #{}, #{span => x}}",
     "{call, math, sqrt, [~]}",
     "{call, math, sqrt, ~}",
     "{call, math, sqrt, [1 | ~]}",
@@ -349,6 +352,34 @@ START_TEST(requests_are_taken_apart)
 END_TEST
 
 static const struct {
+    const char *request;
+    int64_t span;
+    uint64_t run;
+} spans[] = {
+    {"{call, m, f, []}", 0, 0},
+    {"{call, m, f, [], #{}, #{span => 77, timeout => 5}}", 77, 0},
+    {"{exec, <pass>, #{chain => {2, 99, 5}}}", 0, 99},
+    {"{eval, <x>, #{}, #{chain => {2, 99, 5, 576460752303423487}}}", INT64_C(576460752303423487), 99},
+};
+
+START_TEST(the_span_of_the_caller)
+{
+    struct pyn_parsed p;
+    struct pyn_buf b;
+
+    pyn_buf_init(&b, MAX);
+    pyn_write_tuple(&b, 2);
+    notation_write(&b, "'$gen_cast'");
+    notation_write(&b, spans[_i].request);
+    ck_assert(pyn_proto_parse((struct pyn_span){b.data, b.len}, &p));
+    ck_assert_int_eq(p.op, PYN_OP_RUN);
+    ck_assert_int_eq(p.call.span, spans[_i].span);
+    ck_assert_uint_eq(p.chain_run, spans[_i].run);
+    pyn_buf_free(&b);
+}
+END_TEST
+
+static const struct {
     const char *message;
     enum pyn_op op;
     const char *pid, *tag, *alias, *cancelled;
@@ -361,6 +392,7 @@ static const struct {
     {"{$P, {my, \"tag\"}, info}", PYN_OP_INFO, "$P", "{my, \"tag\"}", NULL, NULL},
     {"{$P, [alias | $R], info}", PYN_OP_INFO, "$P", "[alias | $R]", "$R", NULL},
     {"{'$gen_cast', info}", PYN_OP_INFO, NULL, NULL, NULL, NULL},
+    {"{'$gen_call', {$P, $R}, sync}", PYN_OP_SYNC, "$P", "$R", NULL, NULL},
     {"{'$gen_cast', {cancel, $R}}", PYN_OP_CANCEL, NULL, NULL, NULL, "$R"},
     {"{$P, 1, {cancel, {any, [tag]}}}", PYN_OP_CANCEL, "$P", "1", NULL, "{any, [tag]}"},
 };
@@ -475,6 +507,7 @@ int main(void)
     tcase_add_test(limits, depth_is_bounded);
     ADD(limits, what_is_no_ping, no_pings);
     ADD(core, requests_are_taken_apart, requests);
+    ADD(core, the_span_of_the_caller, spans);
     ADD(core, forms_say_whom_to_answer, forms);
     tcase_add_test(core, ping_is_taken_apart);
     ADD(core, answers_are_whole_frames, results);

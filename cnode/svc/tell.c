@@ -1,0 +1,64 @@
+/* Messages of Python to the coordinator that may be lost: records of logging, spans. Who sends one must not notice that
+ * the coordinator is slow or away, so there is no waiting here: what finds no room is counted, and the next message
+ * that gets out tells the number. */
+#include "base/clock.h"
+#include "svc/rpc_private.h"
+
+/* How much may wait for the coordinator, of whatever kind, before a message is given up. Spans are kept longer: their
+ * reader wants all of them, while a log with holes is a log. */
+static const struct {
+    const char *name;
+    unsigned per_second;
+    size_t backlog;
+} targets[PYN_TELL_TARGETS] = {
+    [PYN_TELL_LOG] = {"py_logger", 5000, (size_t)16 << 20},
+    [PYN_TELL_SPAN] = {"py_tracer", UINT32_MAX, (size_t)64 << 20},
+};
+
+void pyn_tell_init(struct pyn_rpc_table *t)
+{
+    for (int i = 0; i < PYN_TELL_TARGETS; i++)
+        pyn_loglimit_init(&t->tells[i], targets[i].per_second, PYN_SECOND);
+}
+
+void pyn_tell_destroy(struct pyn_rpc_table *t)
+{
+    for (int i = 0; i < PYN_TELL_TARGETS; i++)
+        pyn_loglimit_destroy(&t->tells[i]);
+}
+
+bool pyn_tell_admit(void *ctx, enum pyn_tell_target target, unsigned *dropped)
+{
+    struct pyn_rpc_table *t = ctx;
+    return pyn_loglimit_take(&t->tells[target], pyn_now(), dropped);
+}
+
+void pyn_tell_lost(void *ctx, enum pyn_tell_target target, unsigned count)
+{
+    struct pyn_rpc_table *t = ctx;
+    pyn_loglimit_lost(&t->tells[target], count);
+}
+
+size_t pyn_tell_begin(void *ctx, enum pyn_tell_target target, struct pyn_out *out)
+{
+    struct pyn_rpc_table *t = ctx;
+    struct pyn_span own = {t->service->own_pid.data, t->service->own_pid.len};
+
+    return pyn_frame_reg_send(&out->buf, own, targets[target].name);
+}
+
+enum pyn_tell_result pyn_tell_end(void *ctx, enum pyn_tell_target target, size_t frame, struct pyn_out *out)
+{
+    struct pyn_rpc_table *t = ctx;
+    struct pyn_link *l = t->service->node ? pyn_node_coordinator(t->service->node) : NULL;
+    bool sent;
+
+    if (!l)
+        return PYN_TELL_DOWN;
+    pyn_frame_end(&out->buf, frame, out->ext_bytes);
+    sent = pyn_link_offer(l, out, targets[target].backlog);
+    if (sent)
+        pyn_link_flush(l);
+    pyn_link_unref(l);
+    return sent ? PYN_TELL_SENT : PYN_TELL_FULL;
+}
