@@ -1,5 +1,5 @@
 /* Shared by the files of the encoder: encode.c (common types), encode_map.c, encode_text.c,
- * encode_rare.c, encode_fail.c.
+ * encode_rare.c, encode_buffer.c, encode_fail.c.
  *
  * Every function returns 0, or -1 after a failure, and is called attached. A failure of ours is noted in
  * struct pyn_enc, with no Python exception set, so that the frames may ask for the repr of a key as they
@@ -41,6 +41,11 @@ PYN_MUSTCHECK int pyn_enc_binary_room(struct pyn_enc *e, size_t n, uint8_t **to)
 
 /* Everything that is none of the common types exactly. */
 PYN_MUSTCHECK int pyn_enc_rare(struct pyn_enc *e, PyObject *o, unsigned depth);
+
+/* Whatever exports its memory. */
+PYN_MUSTCHECK int pyn_enc_buffer(struct pyn_enc *e, PyObject *o, unsigned depth);
+/* Any object as its str(). */
+PYN_MUSTCHECK int pyn_enc_text_of(struct pyn_enc *e, PyObject *o);
 
 /* Failures, all -1. what: "str with lone surrogates", to be read behind "cannot convert". */
 PYN_MUSTCHECK int pyn_enc_refuse(struct pyn_enc *e, PyObject *class, const char *what, ...);

@@ -1,5 +1,5 @@
-/* What is none of the common types exactly: subclasses of them, our own types, sets, iterators, buffers,
- * and at last any object by its str(). */
+/* What is none of the common types exactly: subclasses of them, our own types, sets, iterators,
+ * buffers (encode_buffer.c), and at last any object by its str(). */
 #include "py/encode_private.h"
 
 static int put_atom_object(struct pyn_enc *e, PyObject *o)
@@ -54,7 +54,7 @@ static int put_iterable(struct pyn_enc *e, PyObject *o, unsigned depth)
     return rc;
 }
 
-static int put_text_of(struct pyn_enc *e, PyObject *o)
+int pyn_enc_text_of(struct pyn_enc *e, PyObject *o)
 {
     PyObject *text = PyObject_Str(o);
     int rc;
@@ -79,133 +79,6 @@ static int put_bytearray(struct pyn_enc *e, PyObject *o)
         memcpy(to, PyByteArray_AS_STRING(o), (size_t)PyByteArray_GET_SIZE(o));
     PYN_END_CRITICAL();
     return rc;
-}
-
-/* Buffers */
-
-static bool is_bytes_format(const Py_buffer *view)
-{
-    const char *f = view->format;
-
-    if (view->itemsize != 1 || view->ndim > 1)
-        return false;
-    return !f || ((f[0] == 'B' || f[0] == 'c') && f[1] == '\0');
-}
-
-/* base: whose bytes the view shows, borrowed, or NULL. */
-static int put_view(struct pyn_enc *e, Py_buffer *view, PyObject *base)
-{
-    uint8_t *to;
-
-    /* What other objects export may be written to while it waits to be sent, even if not through this
-     * view. */
-    if (base && PyBytes_CheckExact(base) && PyBuffer_IsContiguous(view, 'C'))
-        return pyn_enc_bytes(e, base, view->buf, (size_t)view->len);
-    if (pyn_enc_binary_room(e, (size_t)view->len, &to) < 0)
-        return -1;
-    return PyBuffer_ToContiguous(to, view, view->len, 'C');
-}
-
-/* 1: o is no buffer of bytes, nothing was written. */
-static int put_byte_buffer(struct pyn_enc *e, PyObject *o)
-{
-    Py_buffer view;
-    int rc = 1;
-
-    if (PyObject_GetBuffer(o, &view, PyBUF_FULL_RO) < 0) {
-        PyErr_Clear(); /* an array of what has no format, dates for one; or a view that was released */
-        return 1;
-    }
-    if (is_bytes_format(&view))
-        rc = put_view(e, &view, PyMemoryView_Check(o) ? PyMemoryView_GET_BUFFER(o)->obj : NULL);
-    PyBuffer_Release(&view);
-    return rc;
-}
-
-/* What tolist() gave, or would give for ever. Steals list. */
-static int put_list_of(struct pyn_enc *e, PyObject *o, PyObject *list, unsigned depth)
-{
-    PyObject *number;
-    int rc;
-
-    if (Py_TYPE(list) != Py_TYPE(o)) {
-        rc = pyn_enc_value(e, list, depth + 1);
-        Py_DECREF(list);
-        return rc;
-    }
-    /* A scalar that Python has no type for, as numpy's long double. */
-    Py_DECREF(list);
-    number = PyNumber_Float(o);
-    if (!number) {
-        PyErr_Clear();
-        return put_text_of(e, o);
-    }
-    rc = pyn_enc_float(e, PyFloat_AsDouble(number));
-    Py_DECREF(number);
-    return rc;
-}
-
-/* 1: o has no tolist. */
-static int put_by_tolist(struct pyn_enc *e, PyObject *o, unsigned depth)
-{
-    PyObject *method = PyObject_GetAttr(o, e->ty->str_tolist), *list;
-
-    if (!method) {
-        if (!PyErr_ExceptionMatches(PyExc_AttributeError))
-            return -1;
-        PyErr_Clear();
-        return 1;
-    }
-    list = PyObject_CallNoArgs(method);
-    Py_DECREF(method);
-    return list ? put_list_of(e, o, list, depth) : -1;
-}
-
-/* A buffer of numbers that has no tolist itself, as a ctypes array: by a memoryview, or as a sequence. */
-static int put_foreign_buffer(struct pyn_enc *e, PyObject *o, unsigned depth)
-{
-    PyObject *list = NULL, *view;
-
-    if (PySequence_Check(o)) {
-        list = PySequence_List(o);
-    } else {
-        view = PyMemoryView_FromObject(o);
-        if (view)
-            list = PyObject_CallMethodNoArgs(view, e->ty->str_tolist);
-        Py_XDECREF(view);
-    }
-    if (!list) {
-        PyErr_Clear();
-        return put_text_of(e, o);
-    }
-    return put_list_of(e, o, list, depth);
-}
-
-static int put_memoryview(struct pyn_enc *e, PyObject *o, unsigned depth)
-{
-    int rc = put_byte_buffer(e, o);
-
-    if (rc <= 0)
-        return rc;
-    rc = put_by_tolist(e, o, depth);
-    if (rc < 0 && PyErr_ExceptionMatches(PyExc_NotImplementedError)) {
-        PyErr_Clear();
-        return pyn_enc_refuse(e, PyExc_TypeError, "memoryview of format '%s'",
-                              PyMemoryView_GET_BUFFER(o)->format ? PyMemoryView_GET_BUFFER(o)->format : "");
-    }
-    return rc;
-}
-
-static int put_buffer(struct pyn_enc *e, PyObject *o, unsigned depth)
-{
-    int rc;
-
-    if (PyMemoryView_Check(o))
-        return put_memoryview(e, o, depth);
-    rc = put_by_tolist(e, o, depth);
-    if (rc > 0)
-        rc = put_byte_buffer(e, o);
-    return rc > 0 ? put_foreign_buffer(e, o, depth) : rc;
 }
 
 /* Subclasses of the containers, at last with room for them. */
@@ -243,8 +116,8 @@ int pyn_enc_rare(struct pyn_enc *e, PyObject *o, unsigned depth)
     if (PyByteArray_Check(o))
         return put_bytearray(e, o);
     if (PyObject_CheckBuffer(o))
-        return put_buffer(e, o, depth);
+        return pyn_enc_buffer(e, o, depth);
     if (PyIter_Check(o))
         return put_iterable(e, o, depth);
-    return put_text_of(e, o);
+    return pyn_enc_text_of(e, o);
 }
