@@ -11,7 +11,16 @@
 SOURCE(pyn_bootstrap_source, "py/bootstrap.py");
 
 /* The modules of cnode/py/lib, one line each. */
-#define MODULES(X) X(_pynode_aio) X(_pynode_logging) X(_pynode_reload) X(_pynode_report) X(_pynode_tracing)
+/* clang-format off */
+#define MODULES(X) \
+    X(_pynode_aio) \
+    X(_pynode_ensure) \
+    X(_pynode_logging) \
+    X(_pynode_reload) \
+    X(_pynode_report) \
+    X(_pynode_tracing) \
+    X(_pynode_venv)
+/* clang-format on */
 
 #define MODULE_SOURCE(name) SOURCE(pyn_library_##name, "py/lib/" #name ".py");
 MODULES(MODULE_SOURCE)

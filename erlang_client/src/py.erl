@@ -46,6 +46,13 @@
 -export([state_decr/1]).
 -export([state_decr/2]).
 
+%% Virtual environments.
+-export([activate_venv/1]).
+-export([deactivate_venv/0]).
+-export([venv_info/0]).
+-export([ensure_venv/2]).
+-export([ensure_venv/3]).
+
 %% Information.
 -export([version/0]).
 -export([execution_mode/0]).
@@ -240,6 +247,30 @@ state_decr(Key) ->
 -spec state_decr(term(), integer()) -> counted().
 state_decr(Key, By) ->
     py_state:incr(Key, -By).
+
+%% Virtual environments, on the hosts of the C-nodes.
+
+-spec activate_venv(py_venv:text()) -> ok | {error, py_venv:error()}.
+activate_venv(Path) ->
+    py_venv:activate(Path).
+
+-spec deactivate_venv() -> ok | {error, term()}.
+deactivate_venv() ->
+    py_venv:deactivate().
+
+-spec venv_info() -> {ok, #{binary() => term()}} | {error, term()}.
+venv_info() ->
+    py_venv:info().
+
+-spec ensure_venv(py_venv:text(), py_venv:text() | [py_venv:text()]) -> ok | {error, py_venv:error()}.
+ensure_venv(Path, Requirements) ->
+    py_venv:ensure(Path, Requirements, #{}).
+
+%% Made where it is missing, with these packages, and activated.
+-spec ensure_venv(py_venv:text(), py_venv:text() | [py_venv:text()], py_venv:ensure_options()) ->
+    ok | {error, py_venv:error()}.
+ensure_venv(Path, Requirements, Options) ->
+    py_venv:ensure(Path, Requirements, Options).
 
 %% Information.
 
