@@ -6,6 +6,7 @@
 #include "py/decode.h"
 #include "py/encode.h"
 #include "py/error.h"
+#include "py/space_private.h"
 #include "py/target.h"
 #include "py/trace.h"
 
@@ -182,8 +183,8 @@ static enum pyn_call_outcome run_function(struct pyn_seat *s, const struct pyn_c
 
 /* ---- eval and exec ---- */
 
-/* The namespace of an eval with locals: a copy of __main__ with the locals on top, so that lambdas and comprehensions
- * see them too, and nothing stays. New reference. */
+/* The namespace of an eval with locals: a copy of __main__ (or of the context's) with the locals on top, so that
+ * lambdas and comprehensions see them too, and nothing stays. New reference. */
 static PyObject *namespace_with(struct pyn_seat *s, struct pyn_span locals)
 {
     PyObject *names = pyn_decode_span(s->types, locals);
@@ -195,7 +196,7 @@ static PyObject *namespace_with(struct pyn_seat *s, struct pyn_span locals)
         PyErr_SetString(PyExc_TypeError, "locals must be a map");
         goto out;
     }
-    space = PyDict_Copy(s->main_dict);
+    space = PyDict_Copy(s->names);
     if (space && PyDict_Update(space, names) != 0)
         Py_CLEAR(space);
 out:
@@ -220,7 +221,7 @@ static enum pyn_call_outcome run_eval(struct pyn_seat *s, const struct pyn_call 
     PyObject *space = NULL, *value = NULL;
 
     if (code)
-        space = call->locals.len > 0 ? namespace_with(s, call->locals) : Py_NewRef(s->main_dict);
+        space = call->locals.len > 0 ? namespace_with(s, call->locals) : Py_NewRef(s->names);
     if (space)
         value = PyEval_EvalCode(code, space, space);
     Py_XDECREF(space);
@@ -245,16 +246,23 @@ static int note_new_names(struct pyn_seat *s, PyObject *before)
     return names ? 0 : -1;
 }
 
+static int note_bound(struct pyn_seat *s, PyObject *before, bool everywhere)
+{
+    if (everywhere && pyn_space_extend_base(before, s->main_dict) != 0)
+        return -1;
+    return s->owns_interp ? note_new_names(s, before) : 0;
+}
+
 /* The same where the code may have failed half way: its exception stays, and what it bound until then counts. */
-static int note_after(struct pyn_seat *s, PyObject *before, bool failed)
+static int note_after(struct pyn_seat *s, PyObject *before, bool everywhere, bool failed)
 {
     PyObject *type, *value, *trace;
     int rc;
 
     if (!failed)
-        return note_new_names(s, before);
+        return note_bound(s, before, everywhere);
     PyErr_Fetch(&type, &value, &trace);
-    rc = note_new_names(s, before);
+    rc = note_bound(s, before, everywhere);
     PyErr_Clear();
     PyErr_Restore(type, value, trace);
     return rc;
@@ -264,14 +272,16 @@ static enum pyn_call_outcome run_exec(struct pyn_seat *s, const struct pyn_call 
 {
     size_t mark = out->buf.len;
     PyObject *code = pyn_code_find(s, call->code, Py_file_input);
-    PyObject *before = NULL, *value = NULL;
+    PyObject *before = NULL, *value = NULL, *names = s->names;
+    /* What a context binds is nobody else's to find. */
+    bool note = names == s->main_dict && (s->owns_interp || call->everywhere);
 
     Py_CLEAR(s->new_names);
-    if (code && s->owns_interp)
-        before = PyDict_Copy(s->main_dict);
-    if (code && (before || !s->owns_interp))
-        value = PyEval_EvalCode(code, s->main_dict, s->main_dict);
-    if (before && note_after(s, before, !value) != 0)
+    if (code && note)
+        before = PyDict_Copy(names);
+    if (code && (before || !note))
+        value = PyEval_EvalCode(code, names, names);
+    if (before && note_after(s, before, call->everywhere, !value) != 0)
         Py_CLEAR(value);
     Py_XDECREF(before);
     Py_XDECREF(code);

@@ -18,6 +18,7 @@ struct pyn_call {
     struct pyn_span locals;   /* a map, or empty */
     bool traceback;           /* exceptions come with their traceback */
     int64_t span;             /* what the caller's own span is, for tracing (py/trace.h); 0: none */
+    bool everywhere;          /* an exec in every interpreter: contexts begin with what it binds */
 };
 
 enum pyn_call_outcome {

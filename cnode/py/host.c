@@ -10,6 +10,7 @@
 #include "py/error.h"
 #include "py/library.h"
 #include "py/module.h"
+#include "py/space_private.h"
 
 /* The program that belongs to this libpython; the build sets it. */
 #ifndef PYN_PYTHON
@@ -310,9 +311,9 @@ int pyn_host_prepare(unsigned number)
     int bad = !dict || !value || PyDict_SetItemString(dict, "pynode.number", value);
 
     Py_XDECREF(value);
-    if (bad || run_bootstrap(number) != 0)
+    if (bad || run_bootstrap(number) != 0 || run_preload() != 0)
         return -1;
-    return run_preload();
+    return pyn_space_keep_base();
 }
 
 unsigned pyn_host_interp_number(PyInterpreterState *interp)

@@ -7,6 +7,7 @@
 #include "py/error.h"
 #include "py/graveyard.h"
 #include "py/module.h"
+#include "py/space.h"
 
 static void fail(char *error, size_t size, const char *what)
 {
@@ -110,6 +111,7 @@ static bool furnish(struct pyn_seat *s, char *error, size_t size)
     }
     s->types = PyModule_GetState(s->erlang_module);
     s->main_dict = Py_NewRef(PyModule_GetDict(main_module));
+    s->names = s->main_dict;
     s->thread = PyThread_get_thread_ident();
     return true;
 }
@@ -125,7 +127,9 @@ static void clear_caches(struct pyn_seat *s)
         free(s->codes[i].key);
         Py_CLEAR(s->codes[i].code);
     }
+    pyn_space_close(s);
     Py_CLEAR(s->new_names);
+    s->names = NULL;
     Py_CLEAR(s->main_dict);
     Py_CLEAR(s->erlang_module);
 }

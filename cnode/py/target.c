@@ -102,7 +102,7 @@ static PyObject *find_module(struct pyn_seat *s, PyObject *name, bool *refused)
 /* The first name of a call to __main__: missing there is a NameError, as it would be in code that runs there. */
 static PyObject *find_in_main(struct pyn_seat *s, PyObject *name)
 {
-    PyObject *value = PyDict_GetItemWithError(s->main_dict, name); /* borrowed */
+    PyObject *value = PyDict_GetItemWithError(s->names, name); /* borrowed */
 
     if (value)
         return Py_NewRef(value);

@@ -10,47 +10,13 @@
 
 static struct pyn_queue *queue_of(struct pyn_pool *p, struct pyn_job *job)
 {
+    if (job->only)
+        return &job->only->own;
     if (job->group >= 0 && (unsigned)job->group < p->group_count)
         return job->nests ? &p->nesting[job->group] : &p->groups[job->group];
     if (job->lane == PYN_LANE_MAIN && p->config.main_workers == 0)
         job->lane = PYN_LANE_WORK;
     return &p->lanes[job->lane];
-}
-
-static bool serves(const struct pyn_worker *w, const struct pyn_job *job)
-{
-    if (job->group >= 0)
-        return w->group == job->group;
-    return w->lane == job->lane && !w->spare;
-}
-
-struct pyn_worker *pyn_pool_pop_idle(struct pyn_pool *p, const struct pyn_job *job)
-{
-    struct pyn_worker **at = &p->idle;
-
-    for (; *at; at = &(*at)->next_idle) {
-        struct pyn_worker *w = *at;
-        if (job ? serves(w, job) : pyn_pool_may_lead(w)) {
-            *at = w->next_idle;
-            w->next_idle = NULL;
-            w->idle = false;
-            atomic_fetch_sub_explicit(&p->idle_count, 1, memory_order_relaxed);
-            return w;
-        }
-    }
-    return NULL;
-}
-
-void pyn_pool_unidle(struct pyn_pool *p, struct pyn_worker *w)
-{
-    struct pyn_worker **at = &p->idle;
-
-    while (*at != w)
-        at = &(*at)->next_idle;
-    *at = w->next_idle;
-    w->next_idle = NULL;
-    w->idle = false;
-    atomic_fetch_sub_explicit(&p->idle_count, 1, memory_order_relaxed);
 }
 
 void pyn_pool_push_locked(struct pyn_pool *p, struct pyn_job *job, const struct pyn_worker *pusher)
@@ -61,9 +27,10 @@ void pyn_pool_push_locked(struct pyn_pool *p, struct pyn_job *job, const struct 
     atomic_fetch_add_explicit(&p->queued, 1, memory_order_relaxed);
     w = pyn_pool_pop_idle(p, job);
     if (w) {
-        p->waking[w->lane]++;
+        if (!w->bound) /* it does not come for the lane's jobs */
+            p->waking[w->lane]++;
         pthread_cond_signal(&w->cond);
-    } else if (p->leader && p->leader != pusher && p->leader != &p->io && serves(p->leader, job)) {
+    } else if (p->leader && p->leader != pusher && p->leader != &p->io && pyn_worker_serves(p->leader, job)) {
         /* Nobody else can run it, and the leader may be waiting for messages: it has to look. */
         p->ops.wake(p->ops.ctx);
     }
@@ -104,12 +71,17 @@ bool pyn_pool_group_waits(const struct pyn_pool *p, const struct pyn_worker *w)
 struct pyn_job *pyn_pool_next_locked(struct pyn_pool *p, struct pyn_worker *w)
 {
     struct pyn_job *job = pyn_pool_next_nesting(p, w);
+    struct pyn_queue none = {0};
+    struct pyn_queue *group = w->group >= 0 && (unsigned)w->group < p->group_count ? &p->groups[w->group] : &none;
 
     if (job)
         return job;
-    if (w->group >= 0 && (unsigned)w->group < p->group_count)
-        job = pyn_queue_pop(&p->groups[w->group]);
-    if (!job && !w->spare)
+    if (!w->group_next || group->count == 0)
+        job = pyn_queue_pop(&w->own);
+    w->group_next = job != NULL;
+    if (!job)
+        job = pyn_queue_pop(group);
+    if (!job && !w->spare && !w->bound)
         job = pyn_queue_pop(&p->lanes[w->lane]);
     if (job)
         atomic_fetch_sub_explicit(&p->queued, 1, memory_order_relaxed);
@@ -160,6 +132,8 @@ void pyn_pool_take(struct pyn_pool *p, bool (*match)(void *ctx, struct pyn_job *
         taken += pyn_queue_take(&p->groups[i], out, match, ctx);
         taken += pyn_queue_take(&p->nesting[i], out, match, ctx);
     }
+    for (unsigned i = 0; i < p->worker_count; i++)
+        taken += pyn_queue_take(&p->workers[i]->own, out, match, ctx);
     atomic_fetch_sub_explicit(&p->queued, taken, memory_order_relaxed);
     for (unsigned i = 0; i < p->worker_count; i++) {
         take_batch(p->workers[i], match, ctx, out);
@@ -348,6 +322,8 @@ static void drop_all(struct pyn_pool *p, void (*drop)(void *ctx, struct pyn_job 
         pyn_queue_append(&rest, &p->groups[i]);
         pyn_queue_append(&rest, &p->nesting[i]);
     }
+    for (unsigned i = 0; i < p->worker_count; i++)
+        pyn_queue_append(&rest, &p->workers[i]->own);
     atomic_store(&p->queued, 0);
     pthread_mutex_unlock(&p->lock);
     while ((job = pyn_queue_pop(&rest)))
@@ -410,7 +386,7 @@ void pyn_pool_free(struct pyn_pool *p)
     free(p);
 }
 
-bool pyn_pool_replace(struct pyn_pool *p, struct pyn_worker *w)
+enum pyn_replaced pyn_pool_replace(struct pyn_pool *p, struct pyn_worker *w)
 {
     struct pyn_worker *other = NULL;
 
@@ -418,7 +394,7 @@ bool pyn_pool_replace(struct pyn_pool *p, struct pyn_worker *w)
     /* Its job may have ended since the watchdog looked; then it is idle or has a turn, and is needed as it is. */
     if (w->stuck || w->idle || p->leader == w) {
         pthread_mutex_unlock(&p->lock);
-        return true;
+        return PYN_CAME_BACK;
     }
     w->stuck = true;
     p->stuck++;
@@ -439,5 +415,5 @@ bool pyn_pool_replace(struct pyn_pool *p, struct pyn_worker *w)
         other = spawn_worker(p, w->lane);
     }
     pthread_mutex_unlock(&p->lock);
-    return other != NULL;
+    return other ? PYN_REPLACED : PYN_NO_MORE_ROOM;
 }

@@ -8,7 +8,9 @@
  * only reads and queues; it gives the turn back as soon as a worker is idle. So messages are read, and pings, overloads
  * and cancellations answered, whatever Python does.
  *
- * A job runs on a worker of its group (interpreter) when it names one, else on any worker of its lane.
+ * A job runs on the very worker that it names, or on a worker of its group (interpreter) when it names one, else on any
+ * worker of its lane. A worker that is bound takes no job of the lane; it still takes its turn at reading, where nobody
+ * else is there to take it: so messages are read also when every worker is bound.
  *
  * Locks: `pool->lock` guards queues, the idle list, who leads, and counts. Each worker's `lock` guards its batch, its
  * current job and whether it leads; order: pool->lock before worker->lock. ops are called with neither held, but for
@@ -36,9 +38,12 @@ struct pyn_worker {
 
     /* guarded by pool->lock */
     bool idle;
-    bool stuck; /* its job did not end when interrupted; a replacement runs */
-    bool spare; /* it came back after it had been replaced: serves its own group only */
-    bool ready; /* its start has returned: group is set */
+    bool bound; /* takes no jobs of the lane; changed by the worker's own thread only, which needs no lock to read it */
+    struct pyn_queue own; /* jobs that name this worker */
+    bool group_next;      /* jobs of its group and its own ones take turns */
+    bool stuck;           /* its job did not end when interrupted; a replacement runs */
+    bool spare;           /* it came back after it had been replaced: serves its own group only */
+    bool ready;           /* its start has returned: group is set */
     struct pyn_worker *next_idle;
     struct pyn_queue inbox; /* nested jobs for this very worker, which waits inside a job */
     bool waiting;           /* inside pyn_pool_wait */
@@ -79,6 +84,9 @@ struct pyn_pool_ops {
     void (*wake)(void *ctx);
     /* How long the job will take, in ns, as far as is known (0: no idea). No lock, no Python. */
     uint64_t (*estimate)(void *ctx, struct pyn_job *job);
+    /* How much would be lost to others with the worker, for the choice of one that is to be bound. Under pool->lock:
+     * takes only innermost ones. May be NULL. */
+    unsigned (*burden)(void *ctx, const struct pyn_worker *w);
 };
 
 struct pyn_pool_config {
@@ -133,9 +141,16 @@ bool pyn_pool_nest(struct pyn_pool *p, struct pyn_worker *w, const struct pyn_jo
 void pyn_pool_watch(struct pyn_pool *p, uint64_t now);
 /* Something runs or waits. */
 bool pyn_pool_active(struct pyn_pool *p);
-/* The worker's job did not end when interrupted: count it and start (or re-use) another one in its place. false:
- * max_stuck is reached. */
-bool pyn_pool_replace(struct pyn_pool *p, struct pyn_worker *w);
+/* From inside a job, on the worker's thread: from now on it takes no jobs of the lane, or takes them again. */
+void pyn_pool_bind(struct pyn_pool *p, struct pyn_worker *w, bool bound);
+
+enum pyn_replaced {
+    PYN_REPLACED,    /* counted as stuck; another one has its place */
+    PYN_CAME_BACK,   /* its job has ended meanwhile: nothing was done */
+    PYN_NO_MORE_ROOM /* max_stuck is reached */
+};
+/* The worker's job did not end when interrupted: count it and start (or re-use) another one in its place. */
+enum pyn_replaced pyn_pool_replace(struct pyn_pool *p, struct pyn_worker *w);
 
 struct pyn_pool_stats {
     unsigned workers; /* alive, stuck and spare ones included, io thread not */

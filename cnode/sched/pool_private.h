@@ -47,7 +47,10 @@ struct pyn_pool {
 
 /* All with pool->lock held. */
 void pyn_pool_push_locked(struct pyn_pool *p, struct pyn_job *job, const struct pyn_worker *pusher);
+bool pyn_worker_serves(const struct pyn_worker *w, const struct pyn_job *job);
+/* Takes an idle worker off the list: the best one for the job, or (NULL) one to lead. NULL: none. */
 struct pyn_worker *pyn_pool_pop_idle(struct pyn_pool *p, const struct pyn_job *job);
+bool pyn_pool_unbound_idles(const struct pyn_pool *p);          /* a worker that takes jobs of the lane, and may lead */
 void pyn_pool_unidle(struct pyn_pool *p, struct pyn_worker *w); /* takes w, which is idle, off the list */
 struct pyn_job *pyn_pool_next_locked(struct pyn_pool *p, struct pyn_worker *w);
 struct pyn_job *pyn_pool_next_nesting(struct pyn_pool *p, const struct pyn_worker *w);

@@ -14,12 +14,16 @@ enum pyn_lane {
     PYN_LANES
 };
 
+struct pyn_worker;
+
 /* Embedded in whatever is to be run. The pool owns a job from deliver/push until it hands it to run or drop. */
 struct pyn_job {
     struct pyn_job *next;
     enum pyn_lane lane;
     int group;  /* the interpreter that must run it, or PYN_ANY_GROUP */
     bool nests; /* with a group: who waits inside a job may run it meanwhile, nested, whatever it waits for */
+    struct pyn_worker *only; /* the worker that must run it, whatever else it does; NULL: none in particular */
+    bool binds;              /* it binds the worker that runs it (pyn_pool_bind): any but a busy or a needed one */
 
     /* The pool's own, while the job runs. */
     struct pyn_job *outer; /* the job that waits, on the same thread, for what this one is nested in */

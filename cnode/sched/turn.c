@@ -88,8 +88,14 @@ static bool goes_elsewhere(struct pyn_worker *w, struct pyn_job *job, uint64_t b
 {
     struct pyn_pool *p = w->pool;
 
+    if (job->only)
+        return job->only != w;
     if (job->group >= 0)
         return job->group != w->group;
+    if (w->bound)
+        return true;
+    if (job->binds && atomic_load_explicit(&p->idle_count, memory_order_relaxed) > 0)
+        return true; /* the leader's caches are warm and its interpreter is in use: rather another one */
     if (job->lane != w->lane && p->config.main_workers > 0)
         return true;
     if (p->config.parallel && w->now - batch_start > PYN_SLICE &&
@@ -176,9 +182,9 @@ static void run_batch(struct pyn_worker *w)
 /* pool->lock held. There is a job that nobody but this leader can or will run. */
 static bool must_work(struct pyn_pool *p, struct pyn_worker *w)
 {
-    if (pyn_pool_group_waits(p, w))
+    if (w->own.count > 0 || pyn_pool_group_waits(p, w))
         return true;
-    return p->lanes[w->lane].count > p->waking[w->lane];
+    return !w->bound && p->lanes[w->lane].count > p->waking[w->lane];
 }
 
 /* After a batch: does w lead on? */
@@ -192,11 +198,12 @@ static bool leads_on(struct pyn_worker *w)
     pthread_mutex_unlock(&w->lock);
     if (!on)
         return false;
-    if (atomic_load_explicit(&p->queued, memory_order_relaxed) == 0 && !p->stopping &&
+    if (atomic_load_explicit(&p->queued, memory_order_relaxed) == 0 && !p->stopping && !w->bound &&
         !atomic_load_explicit(&p->claimant, memory_order_relaxed))
         return true;
     pthread_mutex_lock(&p->lock);
-    if (p->stopping || must_work(p, w) || atomic_load(&p->claimant)) {
+    /* Who is bound could run least of what it reads. */
+    if (p->stopping || must_work(p, w) || atomic_load(&p->claimant) || (w->bound && pyn_pool_unbound_idles(p))) {
         on = false;
         pyn_worker_set_leading(w, false);
         if (p->stopping)
@@ -281,7 +288,7 @@ static void serve(struct pyn_worker *w)
             p->leader = w;
         } else {
             be_idle(w);
-            if (p->waking[w->lane] > 0 && p->leader != w)
+            if (p->waking[w->lane] > 0 && p->leader != w && !w->bound)
                 p->waking[w->lane]--;
         }
     }

@@ -54,13 +54,14 @@ void pyn_admin_write_facts(struct pyn_service *s, struct pyn_buf *b)
 
     pyn_pool_stats(s->pool, &pool);
     pyn_links_bytes(s->links, &in, &out);
-    pyn_write_map(b, 24);
+    pyn_write_map(b, 25);
     put_atom(b, "mode", pyn_mode_name(s->mode));
     pyn_write_atom(b, "python");
     pyn_write_binary(b, pyn_host_version(), strlen(pyn_host_version()));
     put_int(b, "executors", s->config.workers);
     put_int(b, "workers", pool.workers);
     put_int(b, "busy", pool.busy);
+    put_int(b, "bound", pyn_contexts_count(&s->contexts));
     put_int(b, "queued", pool.queued);
     put_int(b, "in_flight", atomic_load(&s->admitted));
     put_int(b, "max_queue", s->config.max_queue);

@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "etf/reader.h"
 #include "etf/writer.h"
+#include "svc/bind.h"
 #include "svc/service_private.h"
 
 static struct pyn_span own_pid(struct pyn_service *s)
@@ -54,6 +55,14 @@ static void write_refusal(struct pyn_service *s, struct pyn_buf *b, const struct
         pyn_proto_write_overloaded(b, atomic_load(&s->admitted), s->config.max_queue);
 }
 
+static void write_interrupted(struct pyn_service *s, struct pyn_buf *b, const struct pyn_parsed *p)
+{
+    if (pyn_bind_interrupt(s, p->context))
+        pyn_write_atom(b, "ok");
+    else
+        pyn_proto_write_error(b, "context_lost");
+}
+
 /* Answers on the spot: info, version, sync, and every refusal. */
 static void answer_now(struct pyn_service *s, struct pyn_link *l, const struct pyn_parsed *p)
 {
@@ -72,6 +81,8 @@ static void answer_now(struct pyn_service *s, struct pyn_link *l, const struct p
         write_version(&o.buf);
     else if (p->op == PYN_OP_CANCEL || p->op == PYN_OP_FORGET || p->op == PYN_OP_SYNC)
         pyn_write_atom(&o.buf, "ok");
+    else if (p->op == PYN_OP_INTERRUPT)
+        write_interrupted(s, &o.buf, p);
     else
         write_refusal(s, &o.buf, p);
     pyn_frame_end(&o.buf, frame, 0);
@@ -135,6 +146,8 @@ struct chain {
     uint64_t run;
     struct pyn_worker *worker;
     struct pyn_job *outer;
+    struct pyn_context *context; /* of `outer`; a reference, or NULL */
+    uint64_t outer_run;
     uint64_t deadline;
     unsigned depth;
 };
@@ -142,27 +155,55 @@ struct chain {
 /* Under the worker's lock. */
 static void find_run(void *ctx, struct pyn_worker *w, struct pyn_job *job)
 {
+    struct pyn_request *r = pyn_request_of(job);
     struct chain *c = ctx;
 
-    if (pyn_request_of(job)->id != c->run || atomic_load(&pyn_request_of(job)->asking) == 0)
+    if (r->id != c->run || atomic_load(&r->asking) == 0)
         return;
     c->worker = w;
     c->outer = job;
-    c->deadline = pyn_request_of(job)->deadline;
-    c->depth = pyn_request_of(job)->depth;
+    c->context = r->context ? pyn_context_ref(r->context) : NULL;
+    c->outer_run = r->outer_run;
+    c->deadline = r->deadline;
+    c->depth = r->depth;
 }
 
-/* Gives a call that a callback makes to the worker that waits for the callback; it has no more time than that one. */
-static bool nest(struct pyn_service *s, struct pyn_request *r, uint64_t run)
+/* The run that the call is to be nested in: the one that its chain names; where it names a context, the next one
+ * outwards that runs in that context. false: there is none. */
+static bool find_outer(struct pyn_service *s, const struct pyn_request *r, struct chain *c)
 {
-    struct chain c = {.run = run};
+    uint64_t next = r->outer_run;
 
-    pyn_pool_each_running(s->pool, find_run, &c);
-    if (!c.worker)
+    for (unsigned level = 0; next != 0 && level <= PYN_MAX_NESTING; level++) {
+        *c = (struct chain){.run = next};
+        pyn_pool_each_running(s->pool, find_run, c);
+        if (!c->worker)
+            return false;
+        if (!r->context || r->context == c->context)
+            return true;
+        next = c->outer_run;
+        pyn_context_unref(c->context);
+    }
+    return false;
+}
+
+/* Gives a call that a callback makes to the worker that waits for the callback; it has no more time than that one, and
+ * runs in its context. */
+static bool nest(struct pyn_service *s, struct pyn_request *r)
+{
+    struct chain c;
+
+    if (!find_outer(s, r, &c))
         return false;
     if (c.deadline < r->deadline)
         r->deadline = c.deadline;
     r->depth = c.depth + 1;
+    if (c.context && !r->context) { /* should it come too late to be nested, it runs in the context all the same */
+        r->context = c.context;
+        r->job.only = c.worker;
+    } else {
+        pyn_context_unref(c.context);
+    }
     return pyn_pool_nest(s->pool, c.worker, c.outer, &r->job);
 }
 
@@ -172,6 +213,7 @@ uint64_t pyn_dispatch_outer_deadline(struct pyn_service *s, const struct pyn_par
 
     if (c.run != 0)
         pyn_pool_each_running(s->pool, find_run, &c);
+    pyn_context_unref(c.context);
     return c.deadline;
 }
 
@@ -205,9 +247,13 @@ static void admit(struct pyn_service *s, struct pyn_link *l, const struct pyn_pa
         refuse(s, l, p);
         return;
     }
-    route(s, r);
-    if (p->chain_run == 0 || !nest(s, r, p->chain_run)) {
-        if (p->chain_interp >= 0 && s->pins && in_main(&r->call))
+    if (r->op == PYN_OP_RUN)
+        route(s, r);
+    if (pyn_bind_admit(s, r, p))
+        return;
+    pyn_guard_wake(s); /* where every worker is bound it may wait until its time is over */
+    if (r->op != PYN_OP_RUN || !nest(s, r)) {
+        if (p->chain_interp >= 0 && s->pins && !r->context && in_main(&r->call))
             r->job.group = p->chain_interp; /* its __main__ at least */
         pyn_pool_deliver(s->pool, &r->job);
     }
@@ -223,7 +269,7 @@ static void to_py(struct pyn_service *s, struct pyn_link *l, const struct pyn_co
         pyn_log(PYN_NOTICE, "dispatch", "peer=%s a message to py in no known form is skipped", pyn_link_peer(l));
         return;
     }
-    if (p.op == PYN_OP_RUN)
+    if (p.op == PYN_OP_RUN || p.op == PYN_OP_BIND || p.op == PYN_OP_UNBIND)
         admit(s, l, &p, block);
     else if (p.op == PYN_OP_ALL)
         pyn_everywhere_run(s, l, &p, block);
@@ -294,6 +340,7 @@ static void caller_died(struct pyn_service *s, const struct pyn_control *c)
     span = (struct pyn_span){pid.data, pid.len};
     if (s->pins)
         pyn_pins_forget_caller(s->pins, span);
+    pyn_bind_owner_died(s, span);
     pyn_guard_cancel(s, has_caller, &span, NULL);
     pyn_buf_free(&pid);
 }
@@ -379,6 +426,7 @@ void pyn_dispatch_down(void *service, struct pyn_link *l, const char *reason)
 
     pyn_log(PYN_INFO, "link", "peer=%s down: %s", pyn_link_peer(l), reason);
     pyn_watch_forget_link(s->watch, pyn_link_id(l));
+    pyn_bind_link_down(s, pyn_link_id(l));
     pyn_rpc_link_down(s->rpc, l);
     pyn_guard_cancel(s, has_link, l, NULL);
     if (s->node)

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "etf/reader.h"
 #include "etf/writer.h"
+#include "py/space.h"
 #include "svc/service_private.h"
 
 static struct pyn_span own_pid(struct pyn_service *s)
@@ -188,10 +189,13 @@ static void run_missed(struct pyn_service *s, struct pyn_worker *w, struct pyn_e
     enum pyn_call_outcome outcome;
     struct pyn_seat_mark outer;
     struct pyn_out out;
+    bool outer_space;
 
     pyn_out_init(&out, s->config.max_frame);
     outer = pyn_seat_begin(d->seat, serial);
+    outer_space = pyn_space_use(d->seat, false);
     outcome = pyn_call_run(d->seat, &e->call, &out);
+    (void)pyn_space_use(d->seat, outer_space);
     if (pyn_seat_end(d->seat, outer)) {
         pyn_log(PYN_WARNING, "everywhere", "interp=%d key=%.*s was interrupted: it is run once more later", w->group,
                 (int)e->key.len, (const char *)e->key.ptr);

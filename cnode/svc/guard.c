@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "svc/bind.h"
 #include "svc/service_private.h"
 
 #define TICK_BUSY (2 * PYN_MS)
@@ -17,6 +18,8 @@
 enum { QUIET_TICKS = 20, MAX_PICKED = 128 };
 /* A caller is watched once its request is this old. */
 #define WATCH_AFTER (20 * PYN_MS)
+/* Closing a context runs destructors; it may take so long. */
+#define CLOSE_LIMIT (5 * PYN_SECOND)
 /* A request that was interrupted is interrupted again after this long, and its worker is given up after that. */
 #define INTERRUPT_AGAIN (50 * PYN_MS)
 #define GIVE_UP (250 * PYN_MS)
@@ -115,12 +118,31 @@ static void press(struct picked *p, struct pyn_worker *w, struct pyn_request *r)
     }
 }
 
+/* Its context is over: it is called off. */
+static bool has_lost_context(const struct pyn_request *r)
+{
+    return r->context && r->op != PYN_OP_CLOSE && pyn_context_is_over(r->context);
+}
+
+static bool is_off(const struct picked *p, const struct pyn_request *r)
+{
+    return r->deadline <= p->now || has_lost_context(r) || (p->match && p->match(p->ctx, r));
+}
+
+/* What the caller is told; NULL: nothing. */
+static const char *why(const struct pyn_request *r, uint64_t now, const char *reason)
+{
+    if (r->deadline <= now)
+        return "timeout";
+    return has_lost_context(r) ? "context_lost" : reason;
+}
+
 /* Under the worker's lock. */
 static void look_at_running(void *ctx, struct pyn_worker *w, struct pyn_job *job)
 {
     struct picked *p = ctx;
     struct pyn_request *r = pyn_request_of(job);
-    bool off = r->deadline <= p->now || (p->match && p->match(p->ctx, r));
+    bool off = is_off(p, r) || (r->op == PYN_OP_CLOSE && p->now > job->began && p->now - job->began > CLOSE_LIMIT);
 
     if (off && !pyn_request_is_answered(r)) {
         if (p->late_count == MAX_PICKED)
@@ -141,7 +163,7 @@ static bool look_at_waiting(void *ctx, struct pyn_job *job)
     struct picked *p = ctx;
     struct pyn_request *r = pyn_request_of(job);
 
-    if (r->deadline <= p->now || pyn_request_is_answered(r) || (p->match && p->match(p->ctx, r)))
+    if (is_off(p, r) || pyn_request_is_answered(r))
         return true;
     pick_for_watch(p, r);
     return false;
@@ -169,8 +191,15 @@ static void replace(struct pyn_service *s, struct pyn_worker *w)
 
     pyn_log(PYN_WARNING, "guard",
             "worker=%u is stuck in a call that does not end when interrupted; another one takes its place", w->id);
-    if (pyn_pool_replace(s->pool, w))
+    switch (pyn_pool_replace(s->pool, w)) {
+    case PYN_REPLACED:
+        pyn_bind_worker_lost(s, w);
         return;
+    case PYN_CAME_BACK:
+        return;
+    case PYN_NO_MORE_ROOM:
+        break;
+    }
     pyn_log(PYN_ERROR, "guard", "more than %u workers are stuck: the node ends", s->config.max_stuck);
     if (write(s->fatal_fd, &one, sizeof(one)) < 0)
         pyn_log(PYN_ERROR, "guard", "the main thread could not be told");
@@ -181,7 +210,7 @@ static void act(struct picked *p, const char *reason)
     struct pyn_service *s = p->service;
 
     for (unsigned i = 0; i < p->late_count; i++) {
-        call_off(s, p->late[i], p->late[i]->deadline <= p->now ? "timeout" : reason);
+        call_off(s, p->late[i], why(p->late[i], p->now, reason));
         pyn_pool_poke(s->pool, p->busy[i]); /* it may wait for Erlang, in vain now */
         pyn_rpc_run_ended(s->rpc, p->late[i]);
         pyn_request_unref(p->late[i]);
@@ -207,7 +236,7 @@ static void look(struct pyn_service *s, uint64_t now, bool (*match)(void *ctx, c
     act(&p, reason);
     while ((job = pyn_queue_pop(&gone))) {
         struct pyn_request *r = pyn_request_of(job);
-        call_off(s, r, r->deadline <= now ? "timeout" : reason);
+        call_off(s, r, why(r, now, reason));
         pyn_run_dispose(s, r);
     }
 }

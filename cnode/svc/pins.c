@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { GROUPS = 1024 };
+
 /* A map from bytes to a group: chained buckets, and a list in order of age for making room. */
 struct pin {
     struct pin *next; /* in the bucket */
@@ -18,6 +20,7 @@ struct table {
     struct pin **buckets;
     unsigned size, count, max;
     struct pin *oldest, *youngest;
+    unsigned held[GROUPS]; /* by group: more groups than that share */
 };
 
 struct pyn_pins {
@@ -25,6 +28,11 @@ struct pyn_pins {
     struct table callers;
     struct table names;
 };
+
+static unsigned slot(int group)
+{
+    return (unsigned)group % GROUPS;
+}
 
 static bool init_table(struct table *t, unsigned max)
 {
@@ -56,6 +64,7 @@ static void drop(struct table *t, struct pin **at)
     else
         t->youngest = pin->older;
     t->count--;
+    t->held[slot(pin->group)]--;
     free(pin);
 }
 
@@ -66,6 +75,8 @@ static void set(struct table *t, struct pyn_span key, int group)
     struct pin *pin;
 
     if (*at) {
+        t->held[slot((*at)->group)]--;
+        t->held[slot(group)]++;
         (*at)->group = group;
         return;
     }
@@ -86,6 +97,7 @@ static void set(struct table *t, struct pyn_span key, int group)
         t->oldest = pin;
     t->youngest = pin;
     t->count++;
+    t->held[slot(group)]++;
 }
 
 static int get(struct table *t, struct pyn_span key)
@@ -141,6 +153,16 @@ int pyn_pins_caller(struct pyn_pins *p, struct pyn_span pid)
     group = get(&p->callers, pid);
     pthread_mutex_unlock(&p->lock);
     return group;
+}
+
+unsigned pyn_pins_callers(struct pyn_pins *p, int group)
+{
+    unsigned count;
+
+    pthread_mutex_lock(&p->lock);
+    count = p->callers.held[slot(group)];
+    pthread_mutex_unlock(&p->lock);
+    return count;
 }
 
 void pyn_pins_forget_caller(struct pyn_pins *p, struct pyn_span pid)

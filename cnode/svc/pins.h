@@ -13,6 +13,8 @@ void pyn_pins_free(struct pyn_pins *p);
 void pyn_pins_set_caller(struct pyn_pins *p, struct pyn_span pid, int group);
 /* The group, or -1. */
 int pyn_pins_caller(struct pyn_pins *p, struct pyn_span pid);
+/* How many callers are there. */
+unsigned pyn_pins_callers(struct pyn_pins *p, int group);
 void pyn_pins_forget_caller(struct pyn_pins *p, struct pyn_span pid);
 /* The name (its first part, when dotted) was bound in that group's __main__. */
 void pyn_pins_set_name(struct pyn_pins *p, struct pyn_span name, int group);

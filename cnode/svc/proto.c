@@ -123,6 +123,16 @@ static bool read_key(struct pyn_reader *r, struct pyn_span *key)
     return key->len > 0 && key->len <= PYN_KEY_MAX;
 }
 
+static bool read_context(struct pyn_reader *r, struct pyn_parsed *p)
+{
+    int64_t value;
+
+    if (!pyn_read_int(r, &value) || value <= 0)
+        return false;
+    p->context = (uint64_t)value;
+    return true;
+}
+
 static const char *read_option(struct pyn_reader *r, struct pyn_parsed *p)
 {
     struct pyn_span key, skipped;
@@ -141,6 +151,8 @@ static const char *read_option(struct pyn_reader *r, struct pyn_parsed *p)
         return read_chain(r, p);
     if (pyn_span_is(key, "span"))
         return pyn_read_int(r, &p->call.span) ? NULL : "span must be the number of a span";
+    if (pyn_span_is(key, "ctx"))
+        return read_context(r, p) ? NULL : "ctx must be the number of a context";
     /* What later versions know is not an error. */
     return pyn_read_skip(r, &skipped) ? "malformed options" : NULL;
 }
@@ -242,9 +254,28 @@ static enum pyn_op parse_forget(struct pyn_reader *r, uint32_t arity, struct pyn
     return PYN_OP_FORGET;
 }
 
-static enum pyn_op everywhere(enum pyn_op op)
+static enum pyn_op everywhere(enum pyn_op op, struct pyn_parsed *p)
 {
+    p->call.everywhere = true;
     return op == PYN_OP_RUN ? PYN_OP_ALL : op;
+}
+
+/* Its caller is the owner: nobody could own one that is asked for by a cast. */
+static enum pyn_op parse_bind(struct pyn_reader *r, uint32_t arity, struct pyn_parsed *p)
+{
+    const char *complaint;
+
+    if (arity > 2 || p->to.pid.len == 0)
+        return bad(p, "bind takes {bind, Options}, the options optional, and is a call");
+    complaint = arity > 1 ? read_options(r, p) : NULL;
+    return complaint ? bad(p, complaint) : PYN_OP_BIND;
+}
+
+static enum pyn_op parse_context(struct pyn_reader *r, uint32_t arity, struct pyn_parsed *p, enum pyn_op op)
+{
+    if (arity != 2 || !read_context(r, p))
+        return bad(p, "unbind and interrupt take the number of a context");
+    return op;
 }
 
 static enum pyn_op parse_word(struct pyn_span word, struct pyn_parsed *p)
@@ -276,11 +307,17 @@ static enum pyn_op parse_request(struct pyn_reader *r, struct pyn_parsed *p)
     if (pyn_span_is(word, "exec"))
         return parse_exec(r, arity, p);
     if (pyn_span_is(word, "call_all"))
-        return everywhere(parse_call(r, arity, p));
+        return everywhere(parse_call(r, arity, p), p);
     if (pyn_span_is(word, "exec_all"))
-        return everywhere(parse_exec(r, arity, p));
+        return everywhere(parse_exec(r, arity, p), p);
     if (pyn_span_is(word, "forget"))
         return parse_forget(r, arity, p);
+    if (pyn_span_is(word, "bind"))
+        return parse_bind(r, arity, p);
+    if (pyn_span_is(word, "unbind"))
+        return parse_context(r, arity, p, PYN_OP_UNBIND);
+    if (pyn_span_is(word, "interrupt"))
+        return parse_context(r, arity, p, PYN_OP_INTERRUPT);
     if (pyn_span_is(word, "cancel") && arity == 2 && !pyn_read_skip(r, &p->cancelled))
         return PYN_OP_CANCEL;
     return bad(p, "unknown request");

@@ -10,11 +10,16 @@
  *                                 the same in every interpreter: {ok, [{Interpreter, Result}, ...]}
  *             {forget, Key}       what was remembered by that key is not run in later interpreters any more
  *             {cancel, Tag}       the call of that tag, or of the alias in it, ends with {error, interrupted}
+ *             {bind [, Options]}  binds a worker to a new context, answered {ok, Context} (an integer): the caller is
+ *                                 its owner, with whose death it ends
+ *             {unbind, Context}   ends it; answered ok when the worker is free again
+ *             {interrupt, Context} what runs in it ends with {error, interrupted}
  *             info, version
  *             sync                answered `ok` at once, behind everything that was sent to that node before
  *   Options   Timeout (milliseconds | infinity), or a map of timeout, traceback (boolean),
  *             chain ({Interpreter, Run, Depth [, Span]}: the call is made by a callback of that run, see svc/rpc.h),
  *             span (the span that the caller is in, where there is no chain that says so: the parent of this call's),
+ *             ctx (a Context: the call runs there),
  *             remember (Key, a binary: call_all and exec_all are run in later interpreters too, see svc/everywhere.h),
  *             replay (boolean: with remember, what is remembered by that key already is not run again)
  *   Result    {ok, Value} | ok | {error, Reason}
@@ -45,6 +50,10 @@ enum pyn_op {
     PYN_OP_RUN,
     PYN_OP_ALL,
     PYN_OP_FORGET,
+    PYN_OP_BIND,
+    PYN_OP_UNBIND,
+    PYN_OP_CLOSE, /* not a peer's: a context is closed (svc/bind.h) */
+    PYN_OP_INTERRUPT,
     PYN_OP_CANCEL,
     PYN_OP_INFO,
     PYN_OP_VERSION,
@@ -57,9 +66,10 @@ struct pyn_parsed {
     enum pyn_op op;
     struct pyn_reply_to to;
     struct pyn_call call;      /* PYN_OP_RUN, PYN_OP_ALL */
-    uint64_t timeout_ms;       /* PYN_OP_RUN, PYN_OP_ALL */
+    uint64_t timeout_ms;       /* PYN_OP_RUN, PYN_OP_ALL, PYN_OP_BIND */
     int chain_interp;          /* PYN_OP_RUN: the interpreter that the call is nested in; -1: none */
     uint64_t chain_run;        /* PYN_OP_RUN, PYN_OP_ALL: and the request there; 0: none */
+    uint64_t context;          /* PYN_OP_RUN: the context of the call, 0: none; PYN_OP_UNBIND, PYN_OP_INTERRUPT */
     struct pyn_span remember;  /* PYN_OP_ALL, PYN_OP_FORGET: the key; empty: none */
     bool replay;               /* PYN_OP_ALL */
     struct pyn_span cancelled; /* PYN_OP_CANCEL: a tag */

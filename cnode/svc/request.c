@@ -2,30 +2,51 @@
 
 #include <stdlib.h>
 
+#include "svc/contexts.h"
 #include "svc/gather.h"
+
+static void begin_life(struct pyn_request *r)
+{
+    static atomic_uint_fast64_t last_id;
+
+    r->id = atomic_fetch_add_explicit(&last_id, 1, memory_order_relaxed) + 1;
+    r->job.lane = PYN_LANE_WORK;
+    r->job.group = PYN_ANY_GROUP;
+    atomic_init(&r->refs, 1);
+    atomic_init(&r->answered, false);
+    atomic_init(&r->asking, 0);
+}
 
 struct pyn_request *pyn_request_new(struct pyn_link *link, struct pyn_block *block, const struct pyn_parsed *p,
                                     uint64_t now)
 {
-    static atomic_uint_fast64_t last_id;
     struct pyn_request *r = malloc(sizeof(*r));
 
     if (!r)
         return NULL;
     *r = (struct pyn_request){
-        .job = {.lane = PYN_LANE_WORK, .group = PYN_ANY_GROUP},
-        .id = atomic_fetch_add_explicit(&last_id, 1, memory_order_relaxed) + 1,
+        .op = p->op,
         .arrived = now,
         .deadline = p->timeout_ms == PYN_NO_TIMEOUT ? PYN_NEVER : pyn_deadline_in(now, p->timeout_ms),
-        .pins = p->call.kind == PYN_CALL_EXEC,
+        .pins = p->op == PYN_OP_RUN && p->call.kind == PYN_CALL_EXEC,
+        .outer_run = p->chain_run,
         .link = pyn_link_ref(link),
         .block = pyn_block_ref(block),
         .to = p->to,
         .call = p->call,
     };
-    atomic_init(&r->refs, 1);
-    atomic_init(&r->answered, false);
-    atomic_init(&r->asking, 0);
+    begin_life(r);
+    return r;
+}
+
+struct pyn_request *pyn_request_new_closer(void)
+{
+    struct pyn_request *r = malloc(sizeof(*r));
+
+    if (!r)
+        return NULL;
+    *r = (struct pyn_request){.op = PYN_OP_CLOSE, .deadline = PYN_NEVER};
+    begin_life(r);
     return r;
 }
 
@@ -43,6 +64,7 @@ void pyn_request_unref(struct pyn_request *r)
         pyn_gather_unref(r->gather);
     pyn_link_unref(r->link);
     pyn_block_unref(r->block);
+    pyn_context_unref(r->context);
     free(r);
 }
 

@@ -12,10 +12,13 @@
 #include "sched/queue.h"
 #include "svc/proto.h"
 
+struct pyn_context;
+
 struct pyn_request {
     struct pyn_job job; /* first: a job is a request */
     atomic_uint refs;
     atomic_bool answered;
+    enum pyn_op op;     /* RUN, ALL, BIND, UNBIND or CLOSE */
     atomic_uint asking; /* requests to Erlang that it has under way: calls of these callbacks are nested in it */
     uint64_t id;        /* never 0, never used twice */
     uint64_t arrived;
@@ -29,8 +32,10 @@ struct pyn_request {
     struct pyn_block *block;
     struct pyn_reply_to to;
     struct pyn_call call;
-    struct pyn_gather *gather; /* where the result goes instead, an owned reference; NULL: to the caller */
-    unsigned slot;             /* as which of its children */
+    struct pyn_gather *gather;   /* where the result goes instead, an owned reference; NULL: to the caller */
+    unsigned slot;               /* as which of its children */
+    struct pyn_context *context; /* that it runs in, or closes: a reference; NULL: none */
+    uint64_t outer_run;          /* the id of the request that its chain names; 0: none */
 
     /* The watchdog's own, once it has interrupted the request. */
     uint64_t interrupted_at;
@@ -40,6 +45,8 @@ struct pyn_request {
 /* A request with one reference, which takes references of its own on link and block. NULL: out of memory. */
 struct pyn_request *pyn_request_new(struct pyn_link *link, struct pyn_block *block, const struct pyn_parsed *p,
                                     uint64_t now);
+/* One that closes a context; it has neither link nor block, and nobody to be answered. NULL: out of memory. */
+struct pyn_request *pyn_request_new_closer(void);
 struct pyn_request *pyn_request_ref(struct pyn_request *r);
 void pyn_request_unref(struct pyn_request *r);
 /* true for the one who may answer. */

@@ -1,6 +1,8 @@
 /* A request on its worker. */
 #include "base/log.h"
 #include "etf/writer.h"
+#include "py/space.h"
+#include "svc/bind.h"
 #include "svc/service_private.h"
 
 #include <stdio.h>
@@ -59,6 +61,7 @@ void pyn_run_stop(void *service, struct pyn_worker *w)
     struct pyn_desk *d = w->seat;
 
     pyn_run_flush(service, w);
+    pyn_bind_worker_ends(d);
     while (atomic_load(&d->interrupters) > 0) /* they wait for our interpreter, which nobody holds now */
         sched_yield();
     pyn_seat_close(d->seat);
@@ -130,30 +133,63 @@ static void send_result(struct pyn_service *s, struct pyn_desk *d, struct pyn_re
         touch(d, r->link);
 }
 
-void pyn_run_answer(struct pyn_service *s, struct pyn_request *r, const char *error_reason)
+/* The answer is ours to give. */
+static void send_now(struct pyn_service *s, struct pyn_request *r, void (*write)(struct pyn_buf *b, const void *arg),
+                     const void *arg)
 {
     struct pyn_out o;
     size_t frame;
 
-    if (!pyn_request_claim(r))
-        return;
-    if (strcmp(error_reason, "timeout") == 0) /* here, as several may find it late, but one answers */
-        atomic_fetch_add_explicit(&s->timeouts, 1, memory_order_relaxed);
-    if (r->gather) {
-        pyn_gather_put_error(r, error_reason);
-        return;
-    }
     if (r->to.pid.len == 0)
         return;
     pyn_out_init(&o, s->config.max_frame);
     frame = pyn_proto_begin_reply(&o.buf, &r->to, own_pid(s));
-    pyn_proto_write_error(&o.buf, error_reason);
+    write(&o.buf, arg);
     pyn_frame_end(&o.buf, frame, 0);
     pyn_dispatch_send_now(r->link, &o);
 }
 
+bool pyn_run_answer_with(struct pyn_service *s, struct pyn_request *r,
+                         void (*write)(struct pyn_buf *b, const void *arg), const void *arg)
+{
+    if (!pyn_request_claim(r))
+        return false;
+    send_now(s, r, write, arg);
+    return true;
+}
+
+static void write_error(struct pyn_buf *b, const void *reason)
+{
+    pyn_proto_write_error(b, reason);
+}
+
+bool pyn_run_answer(struct pyn_service *s, struct pyn_request *r, const char *error_reason)
+{
+    if (!pyn_request_claim(r))
+        return false;
+    if (strcmp(error_reason, "timeout") == 0) /* here, as several may find it late, but one answers */
+        atomic_fetch_add_explicit(&s->timeouts, 1, memory_order_relaxed);
+    if (r->gather)
+        pyn_gather_put_error(r, error_reason);
+    else
+        send_now(s, r, write_error, error_reason);
+    return true;
+}
+
+static void write_word(struct pyn_buf *b, const void *word)
+{
+    pyn_write_atom(b, word);
+}
+
+bool pyn_run_answer_ok(struct pyn_service *s, struct pyn_request *r)
+{
+    return pyn_run_answer_with(s, r, write_word, "ok");
+}
+
 void pyn_run_dispose(struct pyn_service *s, struct pyn_request *r)
 {
+    if (r->op != PYN_OP_RUN)
+        pyn_bind_disposed(s, r);
     if (r->gather)
         pyn_gather_leave(r);
     else
@@ -221,6 +257,7 @@ static void move_to_main(struct pyn_service *s, struct pyn_worker *w, struct pyn
     pyn_worker_done(w);
     r->job.lane = PYN_LANE_MAIN;
     r->job.group = PYN_ANY_GROUP;
+    r->job.only = NULL;
     pyn_pool_push(s->pool, &r->job);
 }
 
@@ -250,15 +287,18 @@ static void run_request(struct pyn_service *s, struct pyn_worker *w, struct pyn_
     enum pyn_call_outcome outcome;
     struct pyn_seat_mark outer;
     size_t frame = 0;
-    bool interrupted;
+    bool pins = r->pins && s->pins && !r->context;
+    bool interrupted, outer_space;
 
     r->begun = true;
     if (r->to.pid.len > 0 && !r->gather)
         frame = pyn_proto_begin_reply(&o->buf, &r->to, own_pid(s));
-    if (r->pins && s->pins)
+    if (pins)
         pin_caller(s, w, r);
     outer = pyn_seat_begin(d->seat, r->id);
+    outer_space = pyn_space_use(d->seat, r->context != NULL && r->context == d->context);
     outcome = pyn_call_run(d->seat, &r->call, o);
+    (void)pyn_space_use(d->seat, outer_space);
     interrupted = pyn_seat_end(d->seat, outer);
     if (outcome == PYN_CALL_REFUSED && r->gather) {
         write_refused(o, r);
@@ -268,7 +308,7 @@ static void run_request(struct pyn_service *s, struct pyn_worker *w, struct pyn_
         move_to_main(s, w, r);
         return;
     }
-    if (r->pins && s->pins)
+    if (pins)
         pin_names(s, w);
     learn(s, r, pyn_worker_done(w));
     count(s, outcome, interrupted);
@@ -311,15 +351,23 @@ void pyn_run_job(void *service, struct pyn_worker *w, struct pyn_job *job)
     pyn_guard_wake(s);
     if (r->gather && job->outer) /* the pool chose what it is nested in */
         r->depth = pyn_request_of(job->outer)->depth + 1;
-    if (r->deadline > w->now)
+    if (r->op != PYN_OP_CLOSE && r->deadline > w->now)
         pyn_everywhere_catch_up(s, w, r);
-    if (r->deadline <= w->now) {
+    if (r->op == PYN_OP_CLOSE) {
+        pyn_bind_close(s, w, r);
+    } else if (r->deadline <= w->now) {
         pyn_worker_done(w);
         pyn_run_answer(s, r, "timeout");
         pyn_run_dispose(s, r);
     } else if (pyn_request_is_answered(r) || !pyn_link_is_up(r->link)) {
         pyn_worker_done(w);
         pyn_run_dispose(s, r);
+    } else if (r->context && pyn_context_is_over(r->context)) {
+        pyn_worker_done(w);
+        pyn_run_answer(s, r, "context_lost");
+        pyn_run_dispose(s, r);
+    } else if (r->op == PYN_OP_BIND) {
+        pyn_bind_open(s, w, r);
     } else if (r->job.outer) {
         run_nested(s, w, r);
     } else {

@@ -25,6 +25,13 @@ static void pool_wake(void *service)
     pyn_links_wake(s->links);
 }
 
+/* Callers whose definitions are in the worker's interpreter go there, bound or not: rather bind another one. */
+static unsigned pool_burden(void *service, const struct pyn_worker *w)
+{
+    struct pyn_service *s = service;
+    return s->pins ? pyn_pins_callers(s->pins, w->group) : 0;
+}
+
 static bool start_pool(struct pyn_service *s)
 {
     const struct pyn_pool_config config = {
@@ -46,6 +53,7 @@ static bool start_pool(struct pyn_service *s)
         .poll = pool_poll,
         .wake = pool_wake,
         .estimate = pyn_run_estimate,
+        .burden = pool_burden,
     };
 
     s->pool = pyn_pool_new(&config, &ops);
@@ -74,6 +82,7 @@ struct pyn_service *pyn_service_start(const struct pyn_service_config *config, c
     pyn_refused_init(&s->refused);
     s->max_groups = config->workers + config->main_workers + config->max_stuck + 1;
     s->remembered = pyn_remembered_new(PYN_MAX_REMEMBERED, PYN_MAX_REMEMBERED_BYTES, s->max_groups);
+    pyn_contexts_init(&s->contexts, config->workers);
     pyn_buf_init(&s->own_pid, 4096);
     s->fatal_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     s->watch = pyn_watch_new(MAX_WATCHED);
@@ -179,6 +188,7 @@ void pyn_service_free(struct pyn_service *s)
     pyn_pins_free(s->pins);
     pyn_refused_free(&s->refused);
     pyn_remembered_free(s->remembered);
+    pyn_contexts_fini(&s->contexts);
     pyn_buf_free(&s->own_pid);
     if (s->fatal_fd >= 0)
         close(s->fatal_fd);

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/out.h"
+#include "svc/contexts.h"
 #include "svc/everywhere.h"
 #include "svc/gather.h"
 #include "svc/pins.h"
@@ -24,7 +25,8 @@ enum { PYN_MAX_REMEMBERED = 1024, PYN_MAX_REMEMBERED_BYTES = 16 * 1024 * 1024 };
 /* What a worker has on its desk: its seat in Python, the answer under way, the links that have unsent answers. */
 struct pyn_desk {
     struct pyn_seat *seat;
-    struct pyn_out out;       /* the worker's own */
+    struct pyn_context *context; /* that the worker is bound to: a reference; the worker's own */
+    struct pyn_out out;          /* the worker's own */
     atomic_uint interrupters; /* threads that are about to interrupt this seat; it is not closed before they are gone */
 
     pthread_mutex_t lock;                  /* guards touched; innermost */
@@ -43,6 +45,7 @@ struct pyn_service {
     struct pyn_refused refused;
     struct pyn_remembered *remembered;
     unsigned max_groups; /* interpreters that there can ever be, the main one included */
+    struct pyn_contexts contexts;
     uint64_t started;
     int fatal_fd;
 
@@ -91,8 +94,12 @@ uint64_t pyn_run_estimate(void *service, struct pyn_job *job);
 /* The request that the calling thread runs, and the worker that it is; NULL on threads of Python's own. */
 struct pyn_request *pyn_run_current(void);
 struct pyn_worker *pyn_run_worker(void);
-/* Answers r with what `write` writes, at once, unless somebody else has. Any thread, not attached needed. */
-void pyn_run_answer(struct pyn_service *s, struct pyn_request *r, const char *error_reason);
+/* Answers r with {error, Reason}, ok, or what `write` writes, at once, unless somebody else has. Any thread, attached
+ * or not. true: it was for us to answer. */
+bool pyn_run_answer(struct pyn_service *s, struct pyn_request *r, const char *error_reason);
+bool pyn_run_answer_ok(struct pyn_service *s, struct pyn_request *r);
+bool pyn_run_answer_with(struct pyn_service *s, struct pyn_request *r,
+                         void (*write)(struct pyn_buf *b, const void *arg), const void *arg);
 /* The request has left the node's hands: gives the reference and the admission back. */
 void pyn_run_dispose(struct pyn_service *s, struct pyn_request *r);
 

@@ -30,6 +30,22 @@
 -export([parallel/1]).
 -export([parallel/2]).
 
+%% A worker of one's own.
+-export([bind/0]).
+-export([bind/1]).
+-export([unbind/0]).
+-export([unbind/1]).
+-export([is_bound/0]).
+-export([with_context/1]).
+-export([ctx_call/4]).
+-export([ctx_call/5]).
+-export([ctx_call/6]).
+-export([ctx_eval/2]).
+-export([ctx_eval/3]).
+-export([ctx_eval/4]).
+-export([ctx_exec/2]).
+-export([ctx_exec/3]).
+
 %% Erlang functions for Python.
 -export([register_function/2]).
 -export([register_function/3]).
@@ -178,6 +194,68 @@ parallel(Calls) ->
     {ok, [result()]} | {error, term()}.
 parallel(Calls, Options) ->
     py_parallel:run(Calls, Options).
+
+%% A worker of one's own.
+
+%% From now on this process's calls go to a worker that nobody else's go to, and see a `__main__` of its own.
+-spec bind() -> ok | {error, term()}.
+bind() ->
+    py_context:bind().
+
+%% A context that is used by ctx_call, ctx_eval and ctx_exec, from any process; it ends with the calling one.
+-spec bind(new) -> {ok, py_context:ctx()} | {error, term()}.
+bind(Which) ->
+    py_context:bind(Which).
+
+-spec unbind() -> ok | {error, term()}.
+unbind() ->
+    py_context:unbind().
+
+-spec unbind(py_context:ctx()) -> ok | {error, term()}.
+unbind(Ctx) ->
+    py_context:unbind(Ctx).
+
+-spec is_bound() -> boolean().
+is_bound() ->
+    py_context:is_bound().
+
+%% Gives what the function gives. One without arguments runs with this process bound, one with an argument gets the
+%% context.
+-spec with_context(fun(() -> T) | fun((py_context:ctx()) -> T)) -> T | {error, term()}.
+with_context(Fun) ->
+    py_context:with_context(Fun).
+
+-spec ctx_call(py_context:ctx(), name(), name(), list()) -> result().
+ctx_call(Ctx, Module, Function, Args) ->
+    ctx_call(Ctx, Module, Function, Args, #{}).
+
+-spec ctx_call(py_context:ctx(), name(), name(), list(), map()) -> result().
+ctx_call(Ctx, Module, Function, Args, Kwargs) ->
+    ctx_call(Ctx, Module, Function, Args, Kwargs, ?DEFAULT_TIMEOUT).
+
+-spec ctx_call(py_context:ctx(), name(), name(), list(), map(), options()) -> result().
+ctx_call(Ctx, Module, Function, Args, Kwargs, Options) ->
+    py_context:within(Ctx, fun() -> call(Module, Function, Args, Kwargs, Options) end).
+
+-spec ctx_eval(py_context:ctx(), code()) -> result().
+ctx_eval(Ctx, Code) ->
+    ctx_eval(Ctx, Code, #{}).
+
+-spec ctx_eval(py_context:ctx(), code(), map()) -> result().
+ctx_eval(Ctx, Code, Locals) ->
+    ctx_eval(Ctx, Code, Locals, ?DEFAULT_TIMEOUT).
+
+-spec ctx_eval(py_context:ctx(), code(), map(), options()) -> result().
+ctx_eval(Ctx, Code, Locals, Options) ->
+    py_context:within(Ctx, fun() -> eval(Code, Locals, Options) end).
+
+-spec ctx_exec(py_context:ctx(), code()) -> ok | {error, term()}.
+ctx_exec(Ctx, Code) ->
+    ctx_exec(Ctx, Code, ?DEFAULT_TIMEOUT).
+
+-spec ctx_exec(py_context:ctx(), code(), options()) -> ok | {error, term()}.
+ctx_exec(Ctx, Code, Options) ->
+    py_context:within(Ctx, fun() -> exec(Code, Options) end).
 
 %% Erlang functions for Python.
 

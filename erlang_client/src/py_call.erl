@@ -46,9 +46,9 @@ enter_chain(Node, Id, Timeout) ->
 %% What the options of the caller say, and where in a chain of callbacks it is.
 -spec how(term()) -> how() | {error, {bad_option, term()}}.
 how(Timeout) when ?IS_TIMEOUT(Timeout) ->
-    chained(#how{timeout = Timeout}, get(?CHAIN));
+    py_context:place(chained(#how{timeout = Timeout}, get(?CHAIN)));
 how(#{} = Options) ->
-    chained(maps:fold(fun option/3, #how{}, Options), get(?CHAIN));
+    py_context:place(chained(maps:fold(fun option/3, #how{}, Options), get(?CHAIN)));
 how(Other) ->
     {error, {bad_option, Other}}.
 
@@ -71,6 +71,8 @@ option(_, _, Error) -> Error.
 
 %% What the C-node has to know of it.
 -spec request_options(how()) -> py_proto:options().
+request_options(#how{ctx = Ctx} = How) when Ctx =/= undefined ->
+    py_proto:in_context(request_options(How#how{ctx = undefined}), py_context:id(Ctx));
 request_options(#how{timeout = Timeout, traceback = Traceback, chain = undefined}) ->
     py_proto:options(Timeout, Traceback, undefined);
 request_options(#how{timeout = Timeout, traceback = Traceback, chain = #chain{id = Id}}) ->
@@ -101,6 +103,8 @@ run(Kind, #how{node = Wanted, chain = #chain{node = Node}} = How, Request, Excha
         false -> send(Kind, How, py_proto:without_chain(Request), Exchange)
     end.
 
+nest(_, #how{ctx = Ctx} = How, Request, Exchange) when Ctx =/= undefined ->
+    in_context(How, Request, Exchange);
 %% The C-node that waits may be none of this node's, but only the coordinator's. Then there is no link process.
 nest(Kind, #how{node = Node, timeout = Timeout} = How, Request, Exchange) ->
     case py_router:pick(Kind, Node) of
@@ -108,6 +112,9 @@ nest(Kind, #how{node = Node, timeout = Timeout} = How, Request, Exchange) ->
         {error, _} -> Exchange(Node, py_proto:server(Node), Request, Timeout)
     end.
 
+%% A context is in one place: there is nowhere to try again.
+send(_, #how{ctx = Ctx} = How, Request, Exchange) when Ctx =/= undefined ->
+    in_context(How, Request, Exchange);
 send(Kind, #how{retry = 0, node = Wanted} = How, Request, Exchange) ->
     case py_router:pick(Kind, Wanted) of
         #target{} = Target -> exchange(Target, How, Request, Exchange);
@@ -149,6 +156,16 @@ deadline(Timeout) -> erlang:monotonic_time(millisecond) + Timeout.
 left(infinity) -> infinity;
 left(Deadline) -> max(0, Deadline - erlang:monotonic_time(millisecond)).
 
+%% A context that another process handed over may be on a C-node that is none of this node's.
+in_context(#how{ctx = Ctx, node = Node, timeout = Timeout} = How, Request, Exchange) ->
+    Result = case py_context:target(Node) of
+        #target{} = Target -> exchange(Target, How, Request, Exchange);
+        elsewhere -> Exchange(Node, py_proto:server(Node), Request, Timeout);
+        {error, _} = Error -> Error
+    end,
+    ok = py_context:heard(Ctx, Result),
+    Result.
+
 %% A process that is killed leaves its call on the counter; py_router sets that right.
 exchange(#target{node = Node, link = Link, load = none}, #how{timeout = Timeout}, Request, Exchange) ->
     Exchange(Node, Link, Request, Timeout);
@@ -158,6 +175,8 @@ exchange(#target{node = Node, link = Link, load = Load, slot = Slot}, #how{timeo
 
 %% Nobody waits for a cast, so it holds no slot; when there is no node it is lost, as any cast to a node that is down.
 -spec cast(py_router:kind(), how(), py_proto:request()) -> ok.
+cast(_, #how{ctx = Ctx, node = Node}, Request) when Ctx =/= undefined ->
+    py_proto:send_cast(Node, Request);
 cast(_, #how{chain = #chain{node = Node}}, Request) ->
     py_proto:send_cast(Node, Request);
 cast(Kind, _, Request) ->

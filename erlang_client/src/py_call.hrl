@@ -13,5 +13,7 @@
     node = any :: py_router:wanted(),
     retry = 0 :: non_neg_integer(),
     traceback = false :: boolean(),
-    chain :: undefined | #chain{}
+    chain :: undefined | #chain{},
+    %% The context that it runs in; `node` is the context's then.
+    ctx :: undefined | py_context:ctx()
 }).

@@ -11,13 +11,15 @@
 %%     {forget, Key}      what was remembered by that key
 %%     info | version
 %%     sync               answered `ok` at once, behind everything that was sent to the same node before
+%%     {bind, Opts}       answered {ok, Context}, a number: a worker for calls with the option ctx => Context alone
+%%     {unbind, Context} | {interrupt, Context}
 %%     {cancel, Tag}      the call with that tag, or with that reference in its tag, ends with {error, interrupted}
 %%
 %% M and F are atoms or binaries (dotted names are fine), Args a list, Kwargs and Locals maps with keys that are atoms
 %% or binaries, Code a binary. Opts is a timeout (milliseconds or `infinity`, counted from the arrival at the C-node)
-%% or a map #{timeout, traceback, chain, span}, for call_all and exec_all also remember (a key, a binary) and replay (boolean:
-%% not when it is remembered already); it is sent as the plain timeout when it says nothing else, so that the
-%% usual call is short.
+%% or a map #{timeout, traceback, chain, span, ctx}, for call_all and exec_all also remember (a key, a binary) and
+%% replay (boolean: not when it is remembered already); it is sent as the plain timeout when it says nothing else, so
+%% that the usual call is short.
 %%
 %% Forms:
 %%
@@ -45,6 +47,10 @@
 -export([exec_all/2]).
 -export([all_options/4]).
 -export([forget/1]).
+-export([in_context/2]).
+-export([bind/1]).
+-export([unbind/1]).
+-export([interrupt/1]).
 -export([set_timeout/2]).
 -export([without_chain/1]).
 -export([server/1]).
@@ -62,10 +68,12 @@
 -export([answer/3]).
 -export([member/1]).
 
--export_type([request/0, options/0, all_options/0, result/0, info/0, link/0]).
+-export_type([request/0, command/0, options/0, all_options/0, result/0, info/0, link/0]).
 
 -type name() :: atom() | binary().
--type options() :: timeout() | #{timeout := timeout(), traceback => boolean(), chain => term(), span => integer()}.
+-type options() ::
+    timeout()
+    | #{timeout := timeout(), traceback => boolean(), chain => term(), span => integer(), ctx => pos_integer()}.
 -type request() ::
     {call, name(), name(), list(), map(), options()}
     | {eval, binary(), map(), options()}
@@ -76,6 +84,7 @@
 -type all_request() ::
     {call_all, name(), name(), list(), map(), all_options()}
     | {exec_all, binary(), all_options()}.
+-type command() :: info | version | {bind, options()} | {unbind, pos_integer()} | {interrupt, pos_integer()}.
 -type result() :: ok | {ok, term()} | {error, term()}.
 -type info() :: map().
 %% What stands for the connection to a C-node.
@@ -126,6 +135,23 @@ all_options(Timeout, Key, Replay, Chain) ->
 forget(Key) ->
     {forget, Key}.
 
+%% The same options for a call in that context.
+-spec in_context(options(), pos_integer()) -> options().
+in_context(#{} = Opts, Context) -> Opts#{ctx => Context};
+in_context(Timeout, Context) -> #{timeout => Timeout, ctx => Context}.
+
+-spec bind(timeout()) -> command().
+bind(Timeout) ->
+    {bind, Timeout}.
+
+-spec unbind(pos_integer()) -> command().
+unbind(Context) ->
+    {unbind, Context}.
+
+-spec interrupt(pos_integer()) -> command().
+interrupt(Context) ->
+    {interrupt, Context}.
+
 %% The same request with less time.
 -spec set_timeout(request(), timeout()) -> request().
 set_timeout(Request, Timeout) ->
@@ -142,11 +168,12 @@ without_chain(Request) ->
     Last = tuple_size(Request),
     case element(Last, Request) of
         #{chain := {_, _, _, Span}} = Opts -> setelement(Last, Request, (maps:remove(chain, Opts))#{span => Span});
-        #{timeout := Timeout} = Opts when map_size(Opts) =:= 2, is_map_key(chain, Opts) ->
-            setelement(Last, Request, Timeout);
-        #{} = Opts -> setelement(Last, Request, maps:remove(chain, Opts));
+        #{} = Opts -> setelement(Last, Request, shortest(maps:remove(chain, Opts)));
         _ -> Request
     end.
+
+shortest(#{timeout := Timeout} = Opts) when map_size(Opts) =:= 1 -> Timeout;
+shortest(Opts) -> Opts.
 
 %% Stands for a C-node that this node has no link process for. To monitor it connects the nodes, which may take a while.
 -spec server(node()) -> link().
@@ -163,7 +190,7 @@ server(Node) ->
 %%
 %% Sending and receiving are in one function because a receive finds its place in a long mailbox at once only when
 %% the reference is made in the same function.
--spec request(node(), link(), request() | info | version, timeout()) -> result().
+-spec request(node(), link(), request() | command(), timeout()) -> result().
 request(Node, Link, Request, Timeout) ->
     Ref = erlang:monitor(process, Link, [{alias, reply_demonitor}]),
     Sender = send(Node, {'$gen_call', {self(), [alias | Ref]}, Request}),

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
-#include "sched/pool.h"
+#include "sched/pool_private.h"
 
 enum { STACK = 256 * 1024 };
 
@@ -15,6 +15,9 @@ struct task {
     sem_t *began;      /* the job posts it at its start */
     atomic_int ran_by; /* worker id, 0: not yet */
     atomic_int group_ran;
+    atomic_int order;          /* the how-manieth it was */
+    int bind;                  /* 1: binds its worker, -1: frees it */
+    struct pyn_worker *worker; /* that ran it; read when ran_by is set */
 };
 
 struct fake {
@@ -67,6 +70,10 @@ static void fake_run(void *ctx, struct pyn_worker *w, struct pyn_job *job)
     if (t->wait)
         while (sem_wait(t->wait) != 0)
             ;
+    if (t->bind)
+        pyn_pool_bind(f->pool, w, t->bind > 0);
+    t->worker = w;
+    atomic_store(&t->order, atomic_load(&f->ran));
     pyn_worker_done(w);
     atomic_store(&t->ran_by, (int)w->id);
     atomic_fetch_add(&f->ran, 1);
@@ -105,6 +112,13 @@ static uint64_t fake_estimate(void *ctx, struct pyn_job *job)
     return ((struct task *)job)->estimate;
 }
 
+/* The first interpreters are the ones with callers. */
+static unsigned fake_burden(void *ctx, const struct pyn_worker *w)
+{
+    (void)ctx;
+    return w->group < 3 ? 5 : 0;
+}
+
 static void fake_drop(void *ctx, struct pyn_job *job)
 {
     struct fake *f = ctx;
@@ -115,8 +129,8 @@ static void fake_drop(void *ctx, struct pyn_job *job)
 static bool start(struct fake *f, unsigned workers, unsigned main_workers, bool parallel)
 {
     const struct pyn_pool_config config = {workers, main_workers, 4, parallel, STACK};
-    const struct pyn_pool_ops ops = {f,          fake_start, nothing,   nothing,   nothing,      fake_run,
-                                     fake_flush, fake_flush, fake_poll, fake_wake, fake_estimate};
+    const struct pyn_pool_ops ops = {f,          fake_start, nothing,   nothing,   nothing,       fake_run,
+                                     fake_flush, fake_flush, fake_poll, fake_wake, fake_estimate, fake_burden};
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->cond, NULL);
     /* Nobody delivers before pool is set: the inbox is empty until the test sends. */
@@ -221,7 +235,7 @@ START_TEST(a_stuck_worker_is_replaced_and_comes_back)
         ck_assert_uint_eq(stats.stuck, (unsigned)i);
         pyn_pool_each_running(f.pool, find_running, &search);
         ck_assert_ptr_nonnull(search.found);
-        ck_assert_int_eq(pyn_pool_replace(f.pool, search.found), i < 4);
+        ck_assert_int_eq(pyn_pool_replace(f.pool, search.found), i < 4 ? PYN_REPLACED : PYN_NO_MORE_ROOM);
     }
     for (int i = 0; i < 5; i++)
         sem_post(&hold);
@@ -230,6 +244,61 @@ START_TEST(a_stuck_worker_is_replaced_and_comes_back)
         pyn_pool_stats(f.pool, &stats);
     } while (stats.stuck > 0);
     ck_assert_uint_eq(stats.stuck_total, 5);
+    stop(&f);
+}
+END_TEST
+
+static void run_one(struct fake *f, struct task *t)
+{
+    deliver(f, t, 1);
+    while (atomic_load(&t->ran_by) == 0)
+        sched_yield();
+}
+
+static bool matches_any(void *ctx, struct pyn_job *job)
+{
+    (void)ctx;
+    (void)job;
+    return true;
+}
+
+/* Every worker is bound: what is for them runs, what is not waits, and can be taken back; who is freed works again. */
+START_TEST(all_workers_are_bound)
+{
+    struct fake f = {0};
+    struct task binds[2], jobs[40], general[2], last[1];
+    struct pyn_queue taken = {0};
+    struct pyn_pool_stats stats;
+
+    init_tasks(binds, 2);
+    init_tasks(jobs, 40);
+    init_tasks(general, 2);
+    init_tasks(last, 1);
+    ck_assert(start(&f, 2, 0, true));
+    for (int i = 0; i < 2; i++) {
+        binds[i].bind = 1;
+        binds[i].job.binds = true;
+        run_one(&f, &binds[i]);
+    }
+    ck_assert_ptr_ne(binds[0].worker, binds[1].worker);
+    deliver(&f, general, 2);
+    for (int i = 0; i < 40; i++) { /* read and run, whoever reads */
+        jobs[i].job.only = binds[i % 2].worker;
+        run_one(&f, &jobs[i]);
+        ck_assert_ptr_eq(jobs[i].worker, binds[i % 2].worker);
+    }
+    pyn_pool_stats(f.pool, &stats);
+    ck_assert_uint_eq(stats.queued, 2);
+    ck_assert_int_eq(general[0].ran_by + general[1].ran_by, 0);
+    pyn_pool_take(f.pool, matches_any, NULL, &taken);
+    ck_assert_uint_eq(taken.count, 2);
+    deliver(&f, general, 2);
+    last[0].bind = -1;
+    last[0].job.only = binds[1].worker;
+    deliver(&f, last, 1);
+    wait_ran(&f, 2 + 40 + 3);
+    ck_assert_ptr_eq(general[0].worker, binds[1].worker);
+    ck_assert_ptr_eq(general[1].worker, binds[1].worker);
     stop(&f);
 }
 END_TEST
@@ -268,6 +337,97 @@ START_TEST(a_group_runs_where_it_belongs)
     wait_ran(&f, COUNT);
     for (int i = 0; i < COUNT; i++)
         ck_assert_int_eq(tasks[i].group_ran, 1 + i % 3);
+    stop(&f);
+}
+END_TEST
+
+/* One of three is bound: the others do all the work, long and short, but for what names its interpreter. */
+START_TEST(a_bound_worker_is_left_alone)
+{
+    enum { JOBS = 300 };
+    static struct task jobs[JOBS];
+    struct fake f = {.own_groups = true};
+    struct task bind[1], group[1];
+
+    init_tasks(jobs, JOBS);
+    init_tasks(bind, 1);
+    init_tasks(group, 1);
+    ck_assert(start(&f, 3, 0, true));
+    bind[0].bind = 1;
+    bind[0].job.binds = true;
+    run_one(&f, bind);
+    for (int i = 0; i < JOBS; i++)
+        jobs[i].estimate = i % 3 == 0 ? PYN_SECOND : 0;
+    for (int i = 0; i < JOBS; i += 10)
+        deliver(&f, &jobs[i], 10);
+    wait_ran(&f, 1 + JOBS);
+    for (int i = 0; i < JOBS; i++)
+        ck_assert_int_ne(jobs[i].ran_by, bind[0].ran_by);
+    group[0].job.group = bind[0].group_ran;
+    run_one(&f, group);
+    ck_assert_int_eq(group[0].ran_by, bind[0].ran_by);
+    stop(&f);
+}
+END_TEST
+
+/* Of the idle ones, the one that is least needed by others. */
+START_TEST(the_one_to_bind_is_chosen)
+{
+    struct fake f = {.own_groups = true};
+    struct task bind[1], unbind[1];
+
+    ck_assert(start(&f, 4, 0, true));
+    for (int i = 0; i < 20; i++) {
+        while (atomic_load(&f.pool->idle_count) < 3) /* the fourth one reads */
+            sched_yield();
+        init_tasks(bind, 1);
+        bind[0].bind = 1;
+        bind[0].job.binds = true;
+        run_one(&f, bind);
+        ck_assert_int_ge(bind[0].group_ran, 3);
+        init_tasks(unbind, 1);
+        unbind[0].bind = -1;
+        unbind[0].job.only = bind[0].worker;
+        run_one(&f, unbind);
+    }
+    stop(&f);
+}
+END_TEST
+
+/* Neither its own jobs nor those of its interpreter keep the others out. */
+START_TEST(its_own_jobs_and_its_groups_take_turns)
+{
+    struct fake f = {.own_groups = true};
+    struct task bind[1], hold_it[1], own[4], group[4];
+    sem_t hold, began;
+
+    sem_init(&hold, 0, 0);
+    sem_init(&began, 0, 0);
+    init_tasks(bind, 1);
+    init_tasks(hold_it, 1);
+    init_tasks(own, 4);
+    init_tasks(group, 4);
+    ck_assert(start(&f, 2, 0, true));
+    bind[0].bind = 1;
+    run_one(&f, bind);
+    hold_it[0].wait = &hold;
+    hold_it[0].began = &began;
+    hold_it[0].job.only = bind[0].worker;
+    deliver(&f, hold_it, 1);
+    sem_wait(&began);
+    for (int i = 0; i < 4; i++) {
+        own[i].job.only = bind[0].worker;
+        group[i].job.group = bind[0].group_ran;
+        pyn_pool_push(f.pool, &own[i].job);
+    }
+    for (int i = 0; i < 4; i++)
+        pyn_pool_push(f.pool, &group[i].job);
+    sem_post(&hold);
+    wait_ran(&f, 10);
+    for (int i = 0; i < 3; i++) {
+        ck_assert_int_lt(own[i].order, group[i + 1].order);
+        ck_assert_int_lt(group[i].order, own[i + 1].order);
+    }
     stop(&f);
 }
 END_TEST
@@ -358,8 +518,12 @@ static Suite *pool_suite(void)
     tcase_add_test(limits, failed_start_stops_the_others);
     tcase_add_test(limits, jobs_left_at_the_stop_are_dropped);
     tcase_add_test(limits, a_stuck_worker_is_replaced_and_comes_back);
+    tcase_add_test(limits, all_workers_are_bound);
     tcase_add_test(core, every_job_runs_once);
     tcase_add_test(core, a_group_runs_where_it_belongs);
+    tcase_add_test(core, a_bound_worker_is_left_alone);
+    tcase_add_test(core, the_one_to_bind_is_chosen);
+    tcase_add_test(core, its_own_jobs_and_its_groups_take_turns);
     tcase_add_test(core, the_main_lane_has_its_own_workers);
     tcase_add_test(core, the_watchdog_deposes_a_busy_leader);
     tcase_add_test(core, with_all_workers_busy_messages_are_still_read);

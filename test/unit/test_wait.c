@@ -144,7 +144,7 @@ static void start(struct fake *f, unsigned workers)
 {
     const struct pyn_pool_config config = {workers, 0, 2, true, STACK};
     const struct pyn_pool_ops ops = {f,       fake_start, nothing,   nothing,   nothing, fake_run,
-                                     nothing, nothing,    fake_poll, fake_wake, no_idea};
+                                     nothing, nothing,    fake_poll, fake_wake, no_idea, NULL};
 
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->cond, NULL);
