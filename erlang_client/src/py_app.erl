@@ -14,6 +14,7 @@ start(_Type, _Args) ->
     end.
 
 start_tree(Config) ->
+    ok = py_events:detect(),
     case py_sup:start_link(Config) of
         {ok, Pid} ->
             {ok, Pid};
@@ -32,6 +33,7 @@ why(Why) -> Why.
 -spec stop(term()) -> ok.
 stop(_) ->
     ok = py_router:forget(),
+    ok = py_events:forget(),
     ok = py_coordinators:forget(),
     ok = py_replica:forget(),
     py_semaphore:forget().

@@ -86,7 +86,13 @@ run(Kind, How, Request) ->
     run(Kind, How, Request, fun py_proto:request/4).
 
 -spec run(py_router:kind(), how(), py_proto:request(), exchange()) -> py_proto:result().
-run(Kind, #how{chain = undefined, timeout = Timeout} = How, Request, Exchange) ->
+run(Kind, How, Request, Exchange) ->
+    case py_events:sink() of
+        none -> make(Kind, How, Request, Exchange);
+        Sink -> py_events:span(Sink, Request, Exchange, fun(Noting) -> make(Kind, How, Request, Noting) end)
+    end.
+
+make(Kind, #how{chain = undefined, timeout = Timeout} = How, Request, Exchange) ->
     case py_semaphore:enter(Timeout) of
         ok ->
             try send(Kind, How, Request, Exchange) after py_semaphore:leave() end;
@@ -97,7 +103,7 @@ run(Kind, #how{chain = undefined, timeout = Timeout} = How, Request, Exchange) -
         {error, _} = Error ->
             Error
     end;
-run(Kind, #how{node = Wanted, chain = #chain{node = Node}} = How, Request, Exchange) ->
+make(Kind, #how{node = Wanted, chain = #chain{node = Node}} = How, Request, Exchange) ->
     case py_router:is_wanted(Node, Wanted) of
         true -> nest(Kind, How#how{node = Node}, Request, Exchange);
         false -> send(Kind, How, py_proto:without_chain(Request), Exchange)
