@@ -46,6 +46,7 @@ run(_, _) ->
     {error, invalid_args}.
 
 %% The results come as the reason of the process's end: no message that nobody waits for can be left.
+-dialyzer({no_return, collected/2}).
 collected(Calls, How) ->
     Owner = self(),
     Pin = get(?PIN),

@@ -136,8 +136,7 @@ show(#state{settings = #{output := Output} = Settings, seen = Before, at = At} =
     Rows = [row(Node, About, maps:get(Node, Before, #{}), Now - since(At, Now)) || {Node, About} <- maps:to_list(Info)],
     Table = table(Rows, Settings),
     try io:put_chars(Output, Table) of
-        ok -> {noreply, State#state{seen = Info, at = Now}};
-        {error, _} -> {stop, normal, State}
+        ok -> {noreply, State#state{seen = Info, at = Now}}
     catch
         error:_ -> {stop, normal, State}
     end.
