@@ -409,10 +409,11 @@ START_TEST(test_no_leak)
     encode_all();
     encode_all();
     before = python_blocks();
-    for (int i = 0; i < 50; i++)
+    for (int i = 0; i < 400; i++)
         encode_all();
     after = python_blocks();
-    ck_assert_msg(after - before < 100, "%ld blocks before, %ld after", before, after);
+    /* Python's own caches grow by some; what leaks grows with every round. */
+    ck_assert_msg(after - before < 300, "%ld blocks before, %ld after", before, after);
 }
 END_TEST
 
