@@ -122,13 +122,13 @@ uptime(_Config) ->
 %% It is asked at the same time as the others, and waited for a while.
 no_answer(_Config) ->
     Node = app_ct:pynode(),
-    Stop = "kill -STOP " ++ integer_to_list(maps:get(os_pid, info())),
-    Go = "kill -CONT " ++ integer_to_list(maps:get(os_pid, info())),
-    "" = os:cmd(Stop),
+    OsPid = integer_to_list(maps:get(os_pid, info())),
+    "" = os:cmd("kill -STOP " ++ OsPid),
     try
+        pyn_ct:wait_until(fun() -> string:find(os:cmd("grep -h ^State: /proc/" ++ OsPid ++ "/task/*/status"), "(sleeping)") =:= nomatch end),
         ?assertEqual(#{Node => #{status => no_answer}}, py:info())
     after
-        os:cmd(Go)
+        os:cmd("kill -CONT " ++ OsPid)
     end,
     ?assertMatch(#{Node := #{status := up}}, py:info()),
     receive M -> error({unexpected, M}) after 100 -> ok end.
