@@ -125,7 +125,8 @@ no_answer(_Config) ->
     OsPid = integer_to_list(maps:get(os_pid, info())),
     "" = os:cmd("kill -STOP " ++ OsPid),
     try
-        pyn_ct:wait_until(fun() -> string:find(os:cmd("grep -h ^State: /proc/" ++ OsPid ++ "/task/*/status"), "(sleeping)") =:= nomatch end),
+        States = "grep -h ^State: /proc/" ++ OsPid ++ "/task/*/status | grep -vc stopped",
+        pyn_ct:wait_until(fun() -> os:cmd(States) =:= "0\n" end),
         ?assertEqual(#{Node => #{status => no_answer}}, py:info())
     after
         os:cmd("kill -CONT " ++ OsPid)
