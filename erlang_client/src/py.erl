@@ -69,6 +69,14 @@
 -export([ensure_venv/2]).
 -export([ensure_venv/3]).
 
+%% Logging and tracing of Python code.
+-export([configure_logging/0]).
+-export([configure_logging/1]).
+-export([enable_tracing/0]).
+-export([disable_tracing/0]).
+-export([get_traces/0]).
+-export([clear_traces/0]).
+
 %% Information.
 -export([version/0]).
 -export([execution_mode/0]).
@@ -349,6 +357,34 @@ ensure_venv(Path, Requirements) ->
     ok | {error, py_venv:error()}.
 ensure_venv(Path, Requirements, Options) ->
     py_venv:ensure(Path, Requirements, Options).
+
+%% Logging and tracing of Python code.
+
+%% Python's logging goes to `logger`, from `debug` on.
+-spec configure_logging() -> ok | {error, term()}.
+configure_logging() ->
+    py_logger:configure(#{}).
+
+-spec configure_logging(py_logger:options()) -> ok | {error, term()}.
+configure_logging(Options) ->
+    py_logger:configure(Options).
+
+-spec enable_tracing() -> ok | {error, term()}.
+enable_tracing() ->
+    py_tracer:enable().
+
+-spec disable_tracing() -> ok | {error, term()}.
+disable_tracing() ->
+    py_tracer:disable().
+
+%% The spans that have ended since the last clear_traces, in the order of their ends.
+-spec get_traces() -> {ok, [py_tracer:span()]} | {error, coordinator_down | timeout}.
+get_traces() ->
+    py_tracer:spans().
+
+-spec clear_traces() -> ok | {error, coordinator_down | timeout}.
+clear_traces() ->
+    py_tracer:clear().
 
 %% Information.
 
