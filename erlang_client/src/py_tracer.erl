@@ -7,8 +7,8 @@
 %%
 %% Who reads the spans has seen a reply, and expects those that ended before it. The reply came on another connection
 %% than the spans, but the spans were on their way before it was. So this process asks each C-node of this coordinator
-%% for a sign of life first: its answer comes on the connection of the spans, behind them. A C-node that is lost, or
-%% silent for a few seconds, is not waited for.
+%% for a sign of life first, and those that the caller's node uses: its answer comes on the connection of the spans,
+%% behind them. A C-node that is lost, or silent for a few seconds, is not waited for.
 %%
 %% A limited number of spans, and of their bytes, is kept; the oldest make room. The table is the supervisor's.
 -module(py_tracer).
@@ -28,6 +28,8 @@
 -export([handle_cast/2]).
 -export([handle_info/2]).
 
+-include("py_router.hrl").
+
 -export_type([span/0]).
 
 -type span() :: #{
@@ -42,7 +44,7 @@
     end_attrs := map(),
     events := [#{name := binary(), attrs := map(), time := integer()}]
 }.
--type question() :: spans | clear.
+-type question() :: spans | dropped | clear.
 -type failure() :: {error, coordinator_down | timeout}.
 
 %% Somebody's question, and the C-nodes that have not answered for it.
@@ -114,7 +116,8 @@ dropped() ->
 ask(Question) ->
     case py_coordinators:acting() of
         {ok, Node} ->
-            try gen_server:call({?MODULE, Node}, Question, ?CALL_MS)
+            Used = [Used || #target{node = Used} <- py_router:up_nodes()],
+            try gen_server:call({?MODULE, Node}, {Question, Used}, ?CALL_MS)
             catch
                 exit:{timeout, _} -> {error, timeout};
                 exit:_ -> {error, coordinator_down}
@@ -131,25 +134,23 @@ init([]) ->
     Last = case ets:last(?TABLE) of '$end_of_table' -> 0; N -> N end,
     {ok, #state{last = Last, bytes = ets:foldl(fun({_, Size, _}, Sum) -> Sum + Size end, 0, ?TABLE)}}.
 
--spec handle_call(question() | dropped, gen_server:from(), #state{}) ->
-    {noreply, #state{}} | {reply, {ok, non_neg_integer()}, #state{}}.
-handle_call(dropped, _From, #state{dropped = Dropped} = State) ->
-    {reply, {ok, Dropped}, State};
-handle_call(Question, From, #state{asked = Asked} = State) ->
+-spec handle_call({question(), [node()]}, gen_server:from(), #state{}) -> {noreply, #state{}}.
+handle_call({Question, Used}, From, #state{asked = Asked} = State) ->
     Timer = erlang:start_timer(?SILENT_MS, self(), silent),
-    Nodes = maps:from_list([{Node, Ref} || Node <- maps:keys(py_coordinator:members()), Ref <- sign_of_life(Node)]),
-    {noreply, settle(Timer, State#state{asked = Asked#{Timer => #asked{from = From, what = Question, nodes = Nodes}}})}.
+    Nodes = lists:usort(maps:keys(py_coordinator:members()) ++ Used),
+    Signs = maps:from_list([{Node, Ref} || Node <- Nodes, Ref <- sign_of_life(Node)]),
+    {noreply, settle(Timer, State#state{asked = Asked#{Timer => #asked{from = From, what = Question, nodes = Signs}}})}.
 
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
 handle_cast(_, State) ->
     {noreply, State}.
 
 -spec handle_info(term(), #state{}) -> {noreply, #state{}}.
-handle_info(Message, State) when
-    element(1, Message) =:= py_span, tuple_size(Message) =:= 13, is_integer(element(3, Message)),
-    is_list(element(13, Message))
+handle_info({py_span, _, Dropped, Id, _, Name, Start, End, Duration, _, Attributes, EndAttributes, Events} = Message, State) when
+    is_integer(Dropped), is_integer(Id), is_binary(Name), is_integer(Start), is_integer(End), is_integer(Duration),
+    is_map(Attributes), is_map(EndAttributes), length(Events) >= 0
 ->
-    {noreply, arrived(Message, State)};
+    {noreply, arrived(Message, Dropped, State)};
 handle_info({timeout, Timer, silent}, State) ->
     {noreply, answer(Timer, State)};
 handle_info({nodedown, Node, _}, State) ->
@@ -189,17 +190,19 @@ answer(Timer, #state{asked = Asked} = State) ->
 
 done(spans, State) ->
     {{ok, ets:select(?TABLE, [{{'_', '_', '$1'}, [], ['$1']}])}, State};
+done(dropped, #state{dropped = Dropped} = State) ->
+    {{ok, Dropped}, State};
 done(clear, State) ->
     true = ets:delete_all_objects(?TABLE),
     {ok, State#state{bytes = 0, dropped = 0}}.
 
 %% Spans.
 
-arrived(Message, #state{dropped = Dropped} = State) ->
+arrived(Message, New, #state{dropped = Old} = State) ->
     {message_queue_len, Length} = process_info(self(), message_queue_len),
     case Length > ?FLOOD of
-        true -> State#state{dropped = Dropped + 1 + element(3, Message)};
-        false -> keep(span(Message), State#state{dropped = Dropped + element(3, Message)})
+        true -> State#state{dropped = Old + New + 1};
+        false -> keep(span(Message), State#state{dropped = Old + New})
     end.
 
 span({py_span, _, _, Id, Parent, Name, Start, End, Duration, Status, Attributes, EndAttributes, Events}) ->
