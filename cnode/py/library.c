@@ -16,6 +16,7 @@ SOURCE(pyn_bootstrap_source, "py/bootstrap.py");
     X(_pynode_aio) \
     X(_pynode_ensure) \
     X(_pynode_logging) \
+    X(_pynode_memory) \
     X(_pynode_reload) \
     X(_pynode_report) \
     X(_pynode_tracing) \

@@ -5,6 +5,7 @@
 #include "py/host_private.h"
 #include "py/library.h"
 #include "py/module_ops.h"
+#include "py/memtrace.h"
 
 /* erlang._log(stream, line): a line of stdout (1) or stderr (2) goes to the node's log. */
 static PyObject *module_log(PyObject *Py_UNUSED(module), PyObject *args)
@@ -61,7 +62,8 @@ static PyMethodDef methods[] = {
 
 static int module_exec(PyObject *module)
 {
-    static PyMethodDef *const tables[] = {pyn_module_ops, pyn_module_aio, pyn_module_tell, pyn_module_dir};
+    static PyMethodDef *const tables[] = {pyn_module_ops, pyn_module_aio, pyn_module_tell, pyn_module_dir,
+                                          pyn_module_memtrace};
 
     for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
         if (PyModule_AddFunctions(module, tables[i]) != 0)

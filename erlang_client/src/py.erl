@@ -20,6 +20,14 @@
 -export([exec_all/1]).
 -export([reload/1]).
 
+%% Memory of Python.
+-export([memory_stats/0]).
+-export([gc/0]).
+-export([gc/1]).
+-export([tracemalloc_start/0]).
+-export([tracemalloc_start/1]).
+-export([tracemalloc_stop/0]).
+
 %% Calls that are awaited later.
 -export([call_async/3]).
 -export([call_async/4]).
@@ -162,6 +170,33 @@ exec_all(Code) ->
 -spec reload(name()) -> ok | {error, [{{node(), non_neg_integer()}, term()}] | term()}.
 reload(Module) ->
     py_everywhere:reload(Module).
+
+%% Memory of Python.
+
+-spec memory_stats() -> {ok, py_memory:stats()} | {error, term()}.
+memory_stats() ->
+    py_memory:stats().
+
+-spec gc() -> {ok, non_neg_integer()} | {error, term()}.
+gc() ->
+    py_memory:collect(2).
+
+-spec gc(0..2) -> {ok, non_neg_integer()} | {error, term()}.
+gc(Generation) ->
+    py_memory:collect(Generation).
+
+-spec tracemalloc_start() -> ok | {error, term()}.
+tracemalloc_start() ->
+    py_memory:trace_start(1).
+
+%% The number of frames that tracemalloc keeps of where memory was allocated.
+-spec tracemalloc_start(pos_integer()) -> ok | {error, term()}.
+tracemalloc_start(Frames) ->
+    py_memory:trace_start(Frames).
+
+-spec tracemalloc_stop() -> ok | {error, term()}.
+tracemalloc_stop() ->
+    py_memory:trace_stop().
 
 %% Calls that are awaited later.
 

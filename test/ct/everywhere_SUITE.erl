@@ -9,7 +9,7 @@
          too_many/1, too_large/1, start_fails_in_part/1]).
 -export([api_arguments/1, api_exec_all/1, api_results/1, in_callback/1, in_callback_of_loop/1, callbacks_at_once/1,
          new_node/1, killed_node/1, two_nodes/1, node_away/1, stop_forgets/1, reload/1, not_started/1,
-         caller_killed/1]).
+         caller_killed/1, preload_in_later_ones/1]).
 -include_lib("stdlib/include/assert.hrl").
 
 suite() ->
@@ -24,7 +24,8 @@ groups() ->
                   failed_everywhere, failed_somewhere, newest_of_a_key, forgotten, replayed_once, too_many, too_large,
                   start_fails_in_part]},
      {api, [], [api_arguments, api_exec_all, api_results, in_callback, in_callback_of_loop, callbacks_at_once,
-                new_node, killed_node, two_nodes, node_away, stop_forgets, reload, not_started, caller_killed]}].
+                new_node, killed_node, two_nodes, node_away, stop_forgets, reload, not_started, caller_killed,
+                preload_in_later_ones]}].
 
 init_per_suite(Config) -> Config.
 
@@ -572,3 +573,22 @@ caller_killed(_Config) ->
     pyn_ct:wait_until(fun() -> maps:get(remembered, maps:get(app_ct:pynode(), py:info())) =:= 0 end),
     pyn_ct:wait_until(fun() -> py_semaphore:current() =:= 0 end),
     {ok, 4.0} = py:call(math, sqrt, [16]).
+
+%% The configuration's preload and imports, in each interpreter that there is and in one that starts later.
+preload_in_later_ones(Config) ->
+    File = file(Config),
+    Code = io_lib:format("open(~p, 'a').write('x')\nroot = math.sqrt(16)\ndef loaded(): return root", [File]),
+    ok = app_ct:start([{imports, [math, <<"os.path">>]}, {preload, lists:flatten(Code)} | app_ct:workers(1)]),
+    ok = py:exec_all(<<"after = root + 1">>),
+    Count = case app_ct:mode() of subinterp -> 2; _ -> 1 end,
+    Count = bytes_in(File),
+    {ok, Results} = py_everywhere:call('__main__', loaded, [], #{}, #{}),
+    [{ok, 4.0}] = lists:usort([R || {_, _, R} <- Results]),
+    Count = length(Results),
+    {error, timeout} = py:call(time, sleep, [1.5], #{}, 30),
+    pyn_ct:wait_until(fun() -> maps:get(stuck, maps:get(app_ct:pynode(), py:info())) =:= 1 end),
+    {ok, 4.0} = py:call('__main__', loaded, []),
+    {ok, 5.0} = py:eval(<<"after">>),
+    {ok, <<"a/b">>} = py:eval(<<"os.path.join('a', 'b')">>),
+    Later = case app_ct:mode() of subinterp -> 3; _ -> 1 end,
+    Later = bytes_in(File).

@@ -189,12 +189,14 @@ START_TEST(jobs_left_at_the_stop_are_dropped)
     tasks[0].wait = &hold;
     tasks[0].began = &began;
     tasks[1].job.group = 3; /* a group that nobody serves */
-    deliver(&f, tasks, 2);
+    tasks[2].job.group = 3;
+    tasks[2].job.nests = true;
+    deliver(&f, tasks, 3);
     sem_wait(&began);
     sem_post(&hold);
     wait_ran(&f, 1);
     stop(&f);
-    ck_assert_int_eq(f.dropped, 1);
+    ck_assert_int_eq(f.dropped, 2);
 }
 END_TEST
 
@@ -235,8 +237,10 @@ START_TEST(a_stuck_worker_is_replaced_and_comes_back)
         ck_assert_uint_eq(stats.stuck, (unsigned)i);
         pyn_pool_each_running(f.pool, find_running, &search);
         ck_assert_ptr_nonnull(search.found);
+        ck_assert(pyn_pool_has_group(f.pool, 0));
         ck_assert_int_eq(pyn_pool_replace(f.pool, search.found), i < 4 ? PYN_REPLACED : PYN_NO_MORE_ROOM);
     }
+    ck_assert(!pyn_pool_has_group(f.pool, 0)); /* all five are stuck */
     for (int i = 0; i < 5; i++)
         sem_post(&hold);
     wait_ran(&f, 5);
@@ -244,6 +248,7 @@ START_TEST(a_stuck_worker_is_replaced_and_comes_back)
         pyn_pool_stats(f.pool, &stats);
     } while (stats.stuck > 0);
     ck_assert_uint_eq(stats.stuck_total, 5);
+    ck_assert(pyn_pool_has_group(f.pool, 0));
     stop(&f);
 }
 END_TEST
@@ -330,9 +335,13 @@ START_TEST(a_group_runs_where_it_belongs)
     static struct task tasks[COUNT];
 
     init_tasks(tasks, COUNT);
-    for (int i = 0; i < COUNT; i++)
+    for (int i = 0; i < COUNT; i++) {
         tasks[i].job.group = 1 + i % 3;
+        tasks[i].job.nests = i % 2 == 0; /* nobody waits: they run as all others do */
+    }
     ck_assert(start(&f, 3, 0, true));
+    for (int g = -1; g < 6; g++)
+        ck_assert_int_eq(pyn_pool_has_group(f.pool, g), g >= 1 && g <= 3);
     deliver(&f, tasks, COUNT);
     wait_ran(&f, COUNT);
     for (int i = 0; i < COUNT; i++)

@@ -141,6 +141,25 @@ static const char *const bad_requests[] = {
     "{cancel}",
     "{cancel, ~}",
     "{cancel, 1, 2}",
+    "{call_all}",
+    "{call_all, math, sqrt}",
+    "{call_all, 1, sqrt, []}",
+    "{call_all, math, sqrt, [], []}",
+    "{call_all, math, sqrt, [], #{}, soon}",
+    "{call_all, math, sqrt, [], #{}, 1, 2}",
+    "{exec_all}",
+    "{exec_all, 1}",
+    "{exec_all, <1>, 1, 2}",
+    "{exec_all, <1>, #{remember => key}}",
+    "{exec_all, <1>, #{remember => <>}}",
+    "{exec_all, <1>, #{remember => \"key\"}}",
+    "{exec_all, <1>, #{remember => ~}}",
+    "{exec_all, <1>, #{replay => 1}}",
+    "{exec_all, <1>, #{replay => maybe}}",
+    "{forget}",
+    "{forget, key}",
+    "{forget, <>}",
+    "{forget, <key>, 1}",
 };
 
 /* The asker hears of it. */
@@ -351,6 +370,43 @@ START_TEST(requests_are_taken_apart)
 }
 END_TEST
 
+/* The same requests, for all. */
+static const struct {
+    const char *request;
+    const char *code, *args;
+    uint64_t timeout;
+    const char *key;
+    bool replay;
+} for_all[] = {
+    {"{call_all, m, f, [16]}", NULL, "[16]", 30000, NULL, false},
+    {"{call_all, m, f, [], #{}, #{timeout => 7, remember => <key>}}", NULL, "[]", 7, "key", false},
+    {"{call_all, m, f, [], #{}, #{replay => true, remember => <key>}}", NULL, "[]", 30000, "key", true},
+    {"{exec_all, <pass>}", "pass", NULL, 30000, NULL, false},
+    {"{exec_all, <pass>, infinity}", "pass", NULL, PYN_NO_TIMEOUT, NULL, false},
+    {"{exec_all, <pass>, #{replay => false, remember => <k>}}", "pass", NULL, 30000, "k", false},
+};
+
+START_TEST(requests_for_all_are_taken_apart)
+{
+    struct pyn_parsed p;
+    struct pyn_buf b;
+
+    pyn_buf_init(&b, MAX);
+    pyn_write_tuple(&b, 2);
+    notation_write(&b, "'$gen_cast'");
+    notation_write(&b, for_all[_i].request);
+    ck_assert(pyn_proto_parse((struct pyn_span){b.data, b.len}, &p));
+    ck_assert_msg(p.op == PYN_OP_ALL, "%s: %s", for_all[_i].request, p.complaint ? p.complaint : "");
+    ck_assert_int_eq(p.call.kind, for_all[_i].code ? PYN_CALL_EXEC : PYN_CALL_FUNCTION);
+    ck_assert_span(p.call.code, for_all[_i].code, true);
+    ck_assert_span(p.call.args, for_all[_i].args, false);
+    ck_assert_uint_eq(p.timeout_ms, for_all[_i].timeout);
+    ck_assert_span(p.remember, for_all[_i].key, true);
+    ck_assert_int_eq(p.replay, for_all[_i].replay);
+    pyn_buf_free(&b);
+}
+END_TEST
+
 static const struct {
     const char *request;
     int64_t span;
@@ -508,6 +564,7 @@ int main(void)
     ADD(limits, what_is_no_ping, no_pings);
     ADD(core, requests_are_taken_apart, requests);
     ADD(core, the_span_of_the_caller, spans);
+    ADD(core, requests_for_all_are_taken_apart, for_all);
     ADD(core, forms_say_whom_to_answer, forms);
     tcase_add_test(core, ping_is_taken_apart);
     ADD(core, answers_are_whole_frames, results);

@@ -27,6 +27,7 @@ struct fake {
     struct pyn_worker *asker; /* ... to this worker: by a nested job first where there are levels left */
     atomic_int answers;       /* how many callbacks have their answer */
     bool woken;
+    bool any; /* what is nested may be nested in anything of the group */
     atomic_int ran;
     int loop_fd;
     struct task levels[DEPTH + 1];
@@ -68,8 +69,12 @@ static void answer(struct fake *f, struct task *asked, struct pyn_worker *asker)
     struct task *next = &f->levels[asked->nested - 1];
 
     if (asked->nested > 0) {
-        *next = (struct task){.job = {.group = PYN_ANY_GROUP}, .nested = asked->nested - 1};
-        ck_assert(pyn_pool_nest(f->pool, asker, &asked->job, &next->job));
+        *next = (struct task){.job = {.group = f->any ? 0 : PYN_ANY_GROUP, .nests = f->any},
+                              .nested = asked->nested - 1};
+        if (f->any)
+            pyn_pool_push(f->pool, &next->job);
+        else
+            ck_assert(pyn_pool_nest(f->pool, asker, &asked->job, &next->job));
     } else {
         atomic_fetch_add(&f->answers, 1);
         pyn_pool_poke(f->pool, asker);
@@ -205,6 +210,34 @@ START_TEST(nested_jobs_run_on_the_worker_that_waits)
 }
 END_TEST
 
+/* They are for whoever waits; a worker that is idle takes them as well. */
+START_TEST(jobs_that_may_nest_run_while_others_wait)
+{
+    struct fake *f = calloc(1, sizeof(*f));
+    struct task t = {.job = {.group = PYN_ANY_GROUP}, .nested = DEPTH};
+
+    f->any = true;
+    start(f, (unsigned)_i);
+    run(f, &t, DEPTH + 1);
+    for (int i = 0; i < DEPTH; i++)
+        ck_assert(f->levels[i].ran_by != 0 && (_i > 1 || f->levels[i].ran_by == t.ran_by));
+    free(f);
+}
+END_TEST
+
+START_TEST(an_event_loop_serves_jobs_that_may_nest)
+{
+    struct fake f = {.loop_fd = eventfd(0, EFD_CLOEXEC), .any = true};
+    struct task t = {.job = {.group = PYN_ANY_GROUP}, .nested = 1, .in_loop = true};
+
+    start(&f, 1);
+    atomic_store(&f.answers, 1);
+    run(&f, &t, 2);
+    ck_assert_int_eq(f.levels[0].ran_by, t.ran_by);
+    close(f.loop_fd);
+}
+END_TEST
+
 START_TEST(an_event_loop_serves_nested_jobs)
 {
     struct fake f = {.loop_fd = eventfd(0, EFD_CLOEXEC)};
@@ -229,6 +262,8 @@ int main(void)
     tcase_add_test(core, one_worker_reads_its_own_answer);
     tcase_add_loop_test(core, nested_jobs_run_on_the_worker_that_waits, 1, 4);
     tcase_add_loop_test(core, an_event_loop_serves_nested_jobs, 1, 4);
+    tcase_add_loop_test(core, jobs_that_may_nest_run_while_others_wait, 1, 4);
+    tcase_add_test(core, an_event_loop_serves_jobs_that_may_nest);
     tcase_set_timeout(core, 30);
     suite_add_tcase(suite, limits);
     suite_add_tcase(suite, core);
