@@ -24,3 +24,9 @@ def inside(key, seconds):
         return now
     finally:
         erlang.state_decr(key)
+
+
+def inside_phase(seconds):
+    """The same, by the key that holds now."""
+    key = erlang.state_get('phase')
+    return (key, inside(key, seconds))
