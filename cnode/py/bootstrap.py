@@ -131,8 +131,8 @@ def _guard_extensions():
                 raise
             raise ImportError(
                 f"module {spec.name} does not support loading in subinterpreters. Put the code that needs it into a "
-                "module and call that by name, py:call(Module, Function, Args): such modules run in the main "
-                "interpreter. Or start the node in the mode multi_executor",
+                "module that imports it at its top, and call that by name, py:call(Module, Function, Args): such modules "
+                "run in the main interpreter. Or start the node in the mode multi_executor",
                 name=spec.name,
                 path=spec.origin,
             ) from None

@@ -68,21 +68,45 @@ static int fill_target(struct pyn_target *t, uint64_t hash, struct pyn_span m, s
 
 /* ---- lookups ---- */
 
+static bool says_refusal(PyObject *error)
+{
+    PyObject *text = PyObject_Str(error);
+    const char *message = text ? PyUnicode_AsUTF8(text) : NULL;
+    bool refused = message && strstr(message, "does not support loading in subinterpreters");
+
+    Py_XDECREF(text);
+    PyErr_Clear();
+    return refused;
+}
+
+/* What the error was raised from, or while it was handled; new reference or NULL. */
+static PyObject *earlier_error(PyObject *error)
+{
+    PyObject *cause = PyException_GetCause(error);
+
+    return cause ? cause : PyException_GetContext(error);
+}
+
+/* Packages catch the error of a module that they need and raise one of their own. */
+enum { ERRORS_BEHIND = 16 };
+
 static bool is_refusal(void)
 {
-    PyObject *type, *value, *trace, *text;
-    const char *message;
+    PyObject *type, *value, *trace, *error;
     bool refused = false;
 
     if (!PyErr_ExceptionMatches(PyExc_ImportError))
         return false;
     PyErr_Fetch(&type, &value, &trace);
     PyErr_NormalizeException(&type, &value, &trace);
-    text = value ? PyObject_Str(value) : NULL;
-    message = text ? PyUnicode_AsUTF8(text) : NULL;
-    refused = message && strstr(message, "does not support loading in subinterpreters");
-    Py_XDECREF(text);
-    PyErr_Clear();
+    error = Py_XNewRef(value);
+    for (int i = 0; error && !refused && i < ERRORS_BEHIND; i++) {
+        PyObject *earlier = earlier_error(error);
+
+        refused = says_refusal(error);
+        Py_SETREF(error, earlier);
+    }
+    Py_XDECREF(error);
     PyErr_Restore(type, value, trace);
     return refused;
 }
