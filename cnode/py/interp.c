@@ -57,6 +57,18 @@ static PyThreadState *new_interpreter(char *error, size_t size)
 }
 #endif
 
+/* Sets s->state, one more of an interpreter that is there, and attaches. */
+static bool join_interpreter(struct pyn_seat *s, PyInterpreterState *interp, char *error, size_t size)
+{
+    s->state = PyThreadState_New(interp);
+    if (!s->state) {
+        snprintf(error, size, "out of memory for a thread state");
+        return false;
+    }
+    PyEval_RestoreThread(s->state);
+    return true;
+}
+
 /* Sets s->state and attaches. */
 static bool take_state(struct pyn_seat *s, bool main, char *error, size_t size)
 {
@@ -73,13 +85,7 @@ static bool take_state(struct pyn_seat *s, bool main, char *error, size_t size)
     (void)main;
     (void)last_number;
 #endif
-    s->state = PyThreadState_New(PyInterpreterState_Main());
-    if (!s->state) {
-        snprintf(error, size, "out of memory for a thread state");
-        return false;
-    }
-    PyEval_RestoreThread(s->state);
-    return true;
+    return join_interpreter(s, PyInterpreterState_Main(), error, size);
 }
 
 /* Gives the thread state back, and the interpreter where it is the seat's. Attached before, detached after. */
@@ -134,7 +140,8 @@ static void clear_caches(struct pyn_seat *s)
     Py_CLEAR(s->erlang_module);
 }
 
-struct pyn_seat *pyn_seat_open(bool main, char *error, size_t size)
+/* other NULL: an interpreter by mode, and by `main`. */
+static struct pyn_seat *open_seat(const struct pyn_seat *other, bool main, char *error, size_t size)
 {
     struct pyn_seat *s = calloc(1, sizeof(*s));
 
@@ -143,7 +150,9 @@ struct pyn_seat *pyn_seat_open(bool main, char *error, size_t size)
         return NULL;
     }
     pthread_mutex_init(&s->lock, NULL);
-    if (!take_state(s, main, error, size)) {
+    if (other)
+        s->interp = other->interp;
+    if (!(other ? join_interpreter(s, other->state->interp, error, size) : take_state(s, main, error, size))) {
         pthread_mutex_destroy(&s->lock);
         free(s);
         return NULL;
@@ -157,6 +166,16 @@ struct pyn_seat *pyn_seat_open(bool main, char *error, size_t size)
     }
     pyn_seat_detach(s);
     return s;
+}
+
+struct pyn_seat *pyn_seat_open(bool main, char *error, size_t size)
+{
+    return open_seat(NULL, main, error, size);
+}
+
+struct pyn_seat *pyn_seat_open_beside(const struct pyn_seat *other, char *error, size_t size)
+{
+    return open_seat(other, false, error, size);
 }
 
 void pyn_seat_close(struct pyn_seat *s)

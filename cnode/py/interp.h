@@ -11,6 +11,8 @@ struct pyn_seat;
 /* Opens a seat for the calling thread: in subinterp mode a new interpreter of its own (unless `main`), else a thread
  * state in the main interpreter. The preload code has run when it returns. NULL: error says why. Returns detached. */
 struct pyn_seat *pyn_seat_open(bool main, char *error, size_t size);
+/* A seat for the calling thread in the interpreter of another one, which is to be closed after this one. */
+struct pyn_seat *pyn_seat_open_beside(const struct pyn_seat *other, char *error, size_t size);
 /* Ends the interpreter where it was the seat's own. Detached before and after. */
 void pyn_seat_close(struct pyn_seat *s);
 

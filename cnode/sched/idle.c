@@ -6,8 +6,8 @@ bool pyn_worker_serves(const struct pyn_worker *w, const struct pyn_job *job)
     if (job->only)
         return w == job->only;
     if (job->group >= 0)
-        return w->group == job->group;
-    return w->lane == job->lane && !w->spare && !w->bound;
+        return w->group == job->group && (!w->host || job->helps);
+    return w->lane == job->lane && !w->spare && !w->bound && !w->host;
 }
 
 /* How bad a choice w is where others would do as well. */

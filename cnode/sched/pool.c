@@ -36,6 +36,8 @@ void pyn_pool_push_locked(struct pyn_pool *p, struct pyn_job *job, const struct 
     }
     if (!w && job->nests)
         pyn_pool_tell_waiting(p, job);
+    if (!w && job->helps)
+        pyn_pool_help(p, job);
 }
 
 void pyn_pool_push_batch(struct pyn_pool *p, struct pyn_worker *w)
@@ -70,11 +72,11 @@ bool pyn_pool_group_waits(const struct pyn_pool *p, const struct pyn_worker *w)
 
 struct pyn_job *pyn_pool_next_locked(struct pyn_pool *p, struct pyn_worker *w)
 {
-    struct pyn_job *job = pyn_pool_next_nesting(p, w);
+    struct pyn_job *job = w->host ? pyn_pool_next_helped(p, w) : pyn_pool_next_nesting(p, w);
     struct pyn_queue none = {0};
     struct pyn_queue *group = w->group >= 0 && (unsigned)w->group < p->group_count ? &p->groups[w->group] : &none;
 
-    if (job)
+    if (job || w->host)
         return job;
     if (!w->group_next || group->count == 0)
         job = pyn_queue_pop(&w->own);
@@ -143,17 +145,6 @@ void pyn_pool_take(struct pyn_pool *p, bool (*match)(void *ctx, struct pyn_job *
     pthread_mutex_unlock(&p->lock);
 }
 
-bool pyn_pool_has_group(struct pyn_pool *p, int group)
-{
-    bool found = false;
-
-    pthread_mutex_lock(&p->lock);
-    for (unsigned i = 0; i < p->worker_count && !found; i++)
-        found = p->workers[i]->ready && !p->workers[i]->stuck && p->workers[i]->group == group;
-    pthread_mutex_unlock(&p->lock);
-    return found;
-}
-
 /* ---- what runs ---- */
 
 void pyn_pool_each_running(struct pyn_pool *p, void (*fn)(void *ctx, struct pyn_worker *w, struct pyn_job *job),
@@ -200,7 +191,8 @@ void pyn_pool_stats(struct pyn_pool *p, struct pyn_pool_stats *s)
 {
     pthread_mutex_lock(&p->lock);
     *s = (struct pyn_pool_stats){
-        .workers = p->worker_count,
+        .workers = p->worker_count - p->helper_count,
+        .helpers = p->helper_count,
         .busy = atomic_load_explicit(&p->running, memory_order_relaxed),
         .queued = atomic_load_explicit(&p->queued, memory_order_relaxed),
         .stuck = p->stuck,
@@ -226,8 +218,7 @@ static void fini_worker(struct pyn_worker *w)
     pthread_mutex_destroy(&w->lock);
 }
 
-/* With pool->lock held. */
-static struct pyn_worker *spawn_worker(struct pyn_pool *p, enum pyn_lane lane)
+struct pyn_worker *pyn_pool_spawn(struct pyn_pool *p, enum pyn_lane lane, struct pyn_worker *host)
 {
     struct pyn_worker *w = malloc(sizeof(*w));
     pthread_attr_t attr;
@@ -236,6 +227,7 @@ static struct pyn_worker *spawn_worker(struct pyn_pool *p, enum pyn_lane lane)
     if (!w)
         return NULL;
     init_worker(p, w, p->worker_count + 1, lane);
+    w->host = host;
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, p->config.stack_size);
     error = pthread_create(&w->thread, &attr, pyn_worker_main, w);
@@ -266,7 +258,7 @@ static struct pyn_pool *alloc_pool(const struct pyn_pool_config *config, const s
     p->config = *config;
     p->ops = *ops;
     p->group_count = max + 1;
-    p->workers = calloc(max, sizeof(struct pyn_worker *));
+    p->workers = calloc(max + config->max_helpers, sizeof(struct pyn_worker *));
     p->groups = calloc(p->group_count, sizeof(*p->groups));
     p->nesting = calloc(p->group_count, sizeof(*p->nesting));
     pthread_mutex_init(&p->lock, NULL);
@@ -292,7 +284,7 @@ struct pyn_pool *pyn_pool_new(const struct pyn_pool_config *config, const struct
         return NULL;
     pthread_mutex_lock(&p->lock);
     for (unsigned i = 0; ok && i < config->workers + config->main_workers; i++) {
-        ok = spawn_worker(p, i < config->workers ? PYN_LANE_WORK : PYN_LANE_MAIN) != NULL;
+        ok = pyn_pool_spawn(p, i < config->workers ? PYN_LANE_WORK : PYN_LANE_MAIN, NULL) != NULL;
         /* One after the other: interpreters are made under the main interpreter's lock anyway, and what a preload
          * prints stays in order. */
         while (p->starting > 0)
@@ -399,6 +391,10 @@ enum pyn_replaced pyn_pool_replace(struct pyn_pool *p, struct pyn_worker *w)
     w->stuck = true;
     p->stuck++;
     p->stuck_total++;
+    if (w->host) { /* there may be more of them */
+        pthread_mutex_unlock(&p->lock);
+        return PYN_REPLACED;
+    }
     for (unsigned i = 0; i < p->worker_count && !other; i++) {
         struct pyn_worker *s = p->workers[i];
         if (s->spare && !s->stuck && s->lane == w->lane)
@@ -411,8 +407,8 @@ enum pyn_replaced pyn_pool_replace(struct pyn_pool *p, struct pyn_worker *w)
             p->waking[other->lane]++;
             pthread_cond_signal(&other->cond);
         }
-    } else if (p->worker_count < max_workers(&p->config)) {
-        other = spawn_worker(p, w->lane);
+    } else if (p->worker_count - p->helper_count < max_workers(&p->config)) {
+        other = pyn_pool_spawn(p, w->lane, NULL);
     }
     pthread_mutex_unlock(&p->lock);
     return other ? PYN_REPLACED : PYN_NO_MORE_ROOM;

@@ -39,11 +39,13 @@ struct pyn_worker {
     /* guarded by pool->lock */
     bool idle;
     bool bound; /* takes no jobs of the lane; changed by the worker's own thread only, which needs no lock to read it */
-    struct pyn_queue own; /* jobs that name this worker */
-    bool group_next;      /* jobs of its group and its own ones take turns */
-    bool stuck;           /* its job did not end when interrupted; a replacement runs */
-    bool spare;           /* it came back after it had been replaced: serves its own group only */
-    bool ready;           /* its start has returned: group is set */
+    struct pyn_queue own;    /* jobs that name this worker */
+    bool group_next;         /* jobs of its group and its own ones take turns */
+    bool stuck;              /* its job did not end when interrupted; a replacement runs */
+    bool spare;              /* it came back after it had been replaced: serves its own group only */
+    bool ready;              /* its start has returned: group is set */
+    struct pyn_worker *host; /* a helper's: the worker whose interpreter it is in; NULL: it is no helper */
+    unsigned helpers;        /* so many have this one as their host: it ends after them */
     struct pyn_worker *next_idle;
     struct pyn_queue inbox; /* nested jobs for this very worker, which waits inside a job */
     bool waiting;           /* inside pyn_pool_wait */
@@ -65,7 +67,8 @@ struct pyn_worker {
 
 struct pyn_pool_ops {
     void *ctx;
-    /* On the new thread: opens the seat, sets group. false: the worker cannot work (logged by start). */
+    /* On the new thread: opens the seat, sets group, where it is a helper those of its host. false: the worker cannot
+     * work (logged by start). */
     bool (*start)(void *ctx, struct pyn_worker *w);
     /* On the worker's thread, at its end. */
     void (*stop)(void *ctx, struct pyn_worker *w);
@@ -93,6 +96,7 @@ struct pyn_pool_config {
     unsigned workers;      /* of PYN_LANE_WORK */
     unsigned main_workers; /* of PYN_LANE_MAIN; 0: there is no such lane, its jobs go to PYN_LANE_WORK */
     unsigned max_stuck;    /* so many replacements at most */
+    unsigned max_helpers;  /* for jobs that help */
     bool parallel;         /* workers run Python at the same time: surplus short jobs go to idle workers */
     size_t stack_size;     /* bytes for each worker */
 };
@@ -153,7 +157,8 @@ enum pyn_replaced {
 enum pyn_replaced pyn_pool_replace(struct pyn_pool *p, struct pyn_worker *w);
 
 struct pyn_pool_stats {
-    unsigned workers; /* alive, stuck and spare ones included, io thread not */
+    unsigned workers; /* alive, stuck and spare ones included, io thread and helpers not */
+    unsigned helpers;
     unsigned busy;
     unsigned queued;
     unsigned stuck;       /* now */

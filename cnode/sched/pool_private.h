@@ -1,4 +1,4 @@
-/* Shared by sched/pool.c (lifetime, queues) and sched/turn.c (who leads, what a worker does next). */
+/* Shared by pool.c (lifetime, queues), turn.c (who leads, what a worker does next), wait.c and help.c. */
 #ifndef PYN_SCHED_POOL_PRIVATE_H
 #define PYN_SCHED_POOL_PRIVATE_H
 
@@ -33,6 +33,7 @@ struct pyn_pool {
     pthread_cond_t changed;      /* starting or ended; on the monotonic clock */
     struct pyn_worker **workers; /* slots: room for all that can ever be */
     unsigned worker_count;
+    unsigned helper_count; /* of these */
     unsigned stuck;
     uint64_t stuck_total;
     uint64_t deposed;
@@ -56,6 +57,10 @@ struct pyn_job *pyn_pool_next_locked(struct pyn_pool *p, struct pyn_worker *w);
 struct pyn_job *pyn_pool_next_nesting(struct pyn_pool *p, const struct pyn_worker *w);
 bool pyn_pool_group_waits(const struct pyn_pool *p, const struct pyn_worker *w); /* for w's group something is queued */
 void pyn_pool_tell_waiting(struct pyn_pool *p, const struct pyn_job *job);       /* job->nests: to who may run it */
+struct pyn_worker *pyn_pool_spawn(struct pyn_pool *p, enum pyn_lane lane, struct pyn_worker *host);
+void pyn_pool_help(struct pyn_pool *p, const struct pyn_job *job); /* job->helps, and nobody is idle: gets a helper */
+struct pyn_job *pyn_pool_next_helped(struct pyn_pool *p, const struct pyn_worker *helper);
+void pyn_pool_end_helpers(struct pyn_pool *p, struct pyn_worker *host); /* waits for their end */
 void pyn_pool_pass_turn(struct pyn_pool *p);
 bool pyn_pool_may_lead(const struct pyn_worker *w);
 

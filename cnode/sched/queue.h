@@ -24,6 +24,7 @@ struct pyn_job {
     bool nests; /* with a group: who waits inside a job may run it meanwhile, nested, whatever it waits for */
     struct pyn_worker *only; /* the worker that must run it, whatever else it does; NULL: none in particular */
     bool binds;              /* it binds the worker that runs it (pyn_pool_bind): any but a busy or a needed one */
+    bool helps;              /* with a group: it is not to wait for a worker, who may wait for it; see sched/help.c */
 
     /* The pool's own, while the job runs. */
     struct pyn_job *outer; /* the job that waits, on the same thread, for what this one is nested in */

@@ -5,7 +5,7 @@
 
 bool pyn_pool_may_lead(const struct pyn_worker *w)
 {
-    return w->lane == PYN_LANE_WORK && !w->spare;
+    return w->lane == PYN_LANE_WORK && !w->spare && !w->host;
 }
 
 /* The io thread leads and a worker asked for the turn: it gets it, if it is still idle. pool->lock held. */
@@ -253,7 +253,7 @@ static void come_back(struct pyn_worker *w)
     if (!w->stuck)
         return;
     w->stuck = false;
-    w->spare = true;
+    w->spare = !w->host;
     w->pool->stuck--;
 }
 
@@ -312,10 +312,13 @@ void *pyn_worker_main(void *worker)
     pthread_cond_broadcast(&p->changed);
     if (ok)
         serve(w);
+    pyn_pool_end_helpers(p, w);
     pthread_mutex_unlock(&p->lock);
     if (ok)
         p->ops.stop(p->ops.ctx, w);
     pthread_mutex_lock(&p->lock);
+    if (w->host)
+        w->host->helpers--;
     p->ended++;
     pthread_cond_broadcast(&p->changed);
     pthread_mutex_unlock(&p->lock);

@@ -207,6 +207,17 @@ static bool nest(struct pyn_service *s, struct pyn_request *r)
     return pyn_pool_nest(s->pool, c.worker, c.outer, &r->job);
 }
 
+/* A call that the callback of a thread of Python's own makes: all workers may be waiting for that thread. */
+static void help(struct pyn_service *s, struct pyn_request *r, int interp)
+{
+    int group = r->job.lane == PYN_LANE_MAIN ? PYN_MAIN_GROUP : interp;
+
+    if (!pyn_pool_has_group(s->pool, group))
+        return;
+    r->job.group = group;
+    r->job.helps = true;
+}
+
 uint64_t pyn_dispatch_outer_deadline(struct pyn_service *s, const struct pyn_parsed *p)
 {
     struct chain c = {.run = p->chain_run, .deadline = PYN_NEVER};
@@ -253,7 +264,9 @@ static void admit(struct pyn_service *s, struct pyn_link *l, const struct pyn_pa
         return;
     pyn_guard_wake(s); /* where every worker is bound it may wait until its time is over */
     if (r->op != PYN_OP_RUN || !nest(s, r)) {
-        if (p->chain_interp >= 0 && s->pins && !r->context && in_main(&r->call))
+        if (p->chain_interp >= 0 && r->outer_run == 0 && r->op == PYN_OP_RUN && !r->context)
+            help(s, r, p->chain_interp);
+        else if (p->chain_interp >= 0 && s->pins && !r->context && in_main(&r->call))
             r->job.group = p->chain_interp; /* its __main__ at least */
         pyn_pool_deliver(s->pool, &r->job);
     }

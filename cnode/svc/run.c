@@ -42,7 +42,8 @@ bool pyn_run_start(void *service, struct pyn_worker *w)
         return false;
     pthread_mutex_init(&d->lock, NULL);
     pyn_out_init(&d->out, s->config.max_frame);
-    d->seat = pyn_seat_open(w->lane == PYN_LANE_MAIN, error, sizeof(error));
+    d->seat = w->host ? pyn_seat_open_beside(((struct pyn_desk *)w->host->seat)->seat, error, sizeof(error))
+                      : pyn_seat_open(w->lane == PYN_LANE_MAIN, error, sizeof(error));
     if (!d->seat) {
         pyn_log(PYN_ERROR, "worker", "worker=%u does not start: %s", w->id, error);
         pthread_mutex_destroy(&d->lock);
@@ -51,7 +52,8 @@ bool pyn_run_start(void *service, struct pyn_worker *w)
     }
     w->seat = d;
     w->group = (int)pyn_seat_interp(d->seat);
-    pyn_everywhere_start(s, w);
+    if (!w->host)
+        pyn_everywhere_start(s, w);
     this_worker = w;
     return true;
 }
@@ -256,7 +258,7 @@ static void move_to_main(struct pyn_service *s, struct pyn_worker *w, struct pyn
                 (int)r->call.module.len, (const char *)r->call.module.ptr);
     pyn_worker_done(w);
     r->job.lane = PYN_LANE_MAIN;
-    r->job.group = PYN_ANY_GROUP;
+    r->job.group = r->job.helps ? PYN_MAIN_GROUP : PYN_ANY_GROUP;
     r->job.only = NULL;
     pyn_pool_push(s->pool, &r->job);
 }

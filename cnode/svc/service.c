@@ -38,6 +38,7 @@ static bool start_pool(struct pyn_service *s)
         .workers = s->config.workers,
         .main_workers = s->mode == PYN_MODE_SUBINTERP ? s->config.main_workers : 0,
         .max_stuck = s->config.max_stuck,
+        .max_helpers = PYN_MAX_HELPERS,
         .parallel = s->mode != PYN_MODE_MULTI_EXECUTOR,
         .stack_size = WORKER_STACK,
     };

@@ -18,7 +18,9 @@
 #include "svc/watch.h"
 
 /* Calls nested deeper than this (Python, Erlang, Python, ...) are refused, well before the C stack ends. */
-enum { PYN_ESTIMATES = 1024, PYN_TOUCHED = 8, PYN_MAX_NESTING = 200 };
+enum { PYN_ESTIMATES = 1024, PYN_TOUCHED = 8, PYN_MAX_NESTING = 200, PYN_MAX_HELPERS = 200 };
+/* The group of the main interpreter. */
+enum { PYN_MAIN_GROUP = 0 };
 /* What is run in interpreters that start later. */
 enum { PYN_MAX_REMEMBERED = 1024, PYN_MAX_REMEMBERED_BYTES = 16 * 1024 * 1024 };
 

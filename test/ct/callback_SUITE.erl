@@ -13,10 +13,10 @@ groups() ->
     Cases = [reentrant_example, nested_example, depth_100, endless_recursion, fibonacci_with_memo, class_methods,
              styles, errors, odd_functions, values, unregistered, registration, registered_twice, names,
              deadline_ends_callback, cancel_ends_callback, killed_callback, main_of_the_chain,
-             nested_calls_take_no_slot, nested_async_calls, concurrent_callbacks, reentrant_100, own_threads, messages,
+             nested_calls_take_no_slot, nested_async_calls, concurrent_callbacks, reentrant_100, own_threads, threads_nested, messages,
              process_restarts],
     [{one_worker, [], Cases},
-     {many_workers, [], Cases ++ [threads_64]},
+     {many_workers, [], Cases ++ [threads_64, threads_too_deep]},
      {limits, [], [max_callbacks, max_callbacks_nested, max_callbacks_cancelled]}].
 
 init_per_suite(Config) -> Config.
@@ -381,18 +381,79 @@ reentrant_100(Config) ->
 
 %%% Threads
 
-own_threads(Config) ->
+own_threads(_) ->
     ok = py:register_function(raises, fun([_]) -> error(badthing) end),
     ?assertEqual({ok, {<<"ok">>, 5}}, py:call(t_callbacks, in_thread, [identity, 5])),
     ?assertMatch({ok, {<<"callback">>, <<"error: badthing">>, _, _, _, _}}, py:call(t_callbacks, in_thread, [raises, 5])),
-    %% A callback of a thread may call Python as well: another worker does it.
-    case ?config(workers, Config) > 1 of
-        true ->
-            ok = py:register_function(root, fun([X]) -> {ok, R} = py:call(math, sqrt, [X]), R end),
-            ?assertEqual({ok, {<<"ok">>, 3.0}}, py:call(t_callbacks, in_thread, [root, 9]));
-        false ->
-            ok
-    end.
+    %% A callback of a thread may call Python as well, though the worker waits for the thread.
+    ok = py:register_function(root, fun([X]) -> {ok, R} = py:call(math, sqrt, [X]), R end),
+    ?assertEqual({ok, {<<"ok">>, 3.0}}, py:call(t_callbacks, in_thread, [root, 9])).
+
+%% Each level is a thread of its own, for which the level before waits. All of it is in one interpreter.
+threads_nested(_) ->
+    ok = py:exec("
+import threading, erlang
+
+depths = []
+
+def level(n):
+    depths.append(n)
+    if n == 0:
+        return 0
+    box = []
+    t = threading.Thread(target=lambda: box.append(erlang.call('thread_level', n - 1)))
+    t.start()
+    t.join()
+    return box[0] + 1
+
+def many(n):
+    box = []
+    ts = [threading.Thread(target=lambda: box.append(erlang.call('thread_level', 2))) for _ in range(n)]
+    for t in ts:
+        t.start()
+    for t in ts:
+        t.join()
+    return sorted(set(box)), len(box)
+"),
+    ok = py:register_function(thread_level, fun([N]) -> {ok, R} = py:call('__main__', level, [N]), R end),
+    ?assertEqual({ok, 30}, py:call('__main__', level, [30])),
+    ?assertEqual({ok, lists:seq(30, 0, -1)}, py:eval("depths")),
+    ?assertEqual({ok, {[2], 20}}, py:call('__main__', many, [20])),
+    %% All workers wait for their threads.
+    Refs = [py:call_async('__main__', many, [2]) || _ <- lists:seq(1, 8)],
+    [?assertEqual({ok, {[2], 2}}, py:await(Ref)) || Ref <- Refs],
+    %% One of them that does not come back is interrupted when its own time is over.
+    ok = py:register_function(hang, fun([]) -> py:call(t_callbacks, nap, [60], #{}, 200) end),
+    ?assertEqual({ok, {<<"ok">>, {<<"error">>, <<"timeout">>}}}, py:call(t_callbacks, in_thread, [hang])),
+    %% An error is the callback's.
+    ok = py:register_function(raises, fun([]) -> py:call(math, sqrt, [-1]) end),
+    ?assertMatch({ok, {<<"ok">>, {<<"error">>, {<<"ValueError">>, _}}}}, py:call(t_callbacks, in_thread, [raises])).
+
+%% More depths than there are threads for: the last one waits for its time, then all of it ends. The threads that pynode
+%% started for it are no workers, and do not hold up its end.
+threads_too_deep(_) ->
+    P = pyn_ct:start(["--workers", "1", "--main-workers", "1", "--coordinator", atom_to_list(node())]),
+    Workers = pyn_ct:info(P, workers),
+    ok = pyn_ct:wait_until(fun() ->
+        case pyn_ct:call(P, {call, t_callbacks, in_thread, [identity, 5]}) of
+            {ok, {<<"ok">>, 5}} -> ok;
+            _ -> false
+        end
+    end),
+    ok = py:register_function(deeper, fun
+        ([0]) -> bottom;
+        ([N]) -> element(2, py:call(t_callbacks, in_thread, [deeper, N - 1], #{}, 5000))
+    end),
+    {ok, Shallow} = pyn_ct:call(P, {call, t_callbacks, in_thread, [deeper, 20]}),
+    ?assertEqual(<<"bottom">>, innermost(Shallow)),
+    ?assertEqual({error, timeout}, pyn_ct:call(P, {call, t_callbacks, in_thread, [deeper, 250], #{}, 2000})),
+    ?assertEqual({ok, 4.0}, pyn_ct:call(P, {call, math, sqrt, [16]})),
+    ok = pyn_ct:wait_until(fun() -> pyn_ct:info(P, in_flight) =:= 0 andalso ok end),
+    ?assert(pyn_ct:info(P, workers) =< Workers + 1), % one for the worker that did not come back in time
+    ?assertEqual(0, pyn_ct:stop(P)).
+
+innermost({<<"ok">>, Inner}) -> innermost(Inner);
+innermost(Inner) -> Inner.
 
 %% Every answer is its own call's. A million of them with STRESS=1.
 threads_64() ->

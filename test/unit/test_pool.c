@@ -1,178 +1,14 @@
-/* The pool with an "interpreter" and "links" of its own: jobs are functions, poll takes them from a list. */
 #include <check.h>
-#include <semaphore.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
-#include "sched/pool_private.h"
-
-enum { STACK = 256 * 1024 };
-
-struct task {
-    struct pyn_job job; /* first */
-    uint64_t estimate;
-    sem_t *wait;       /* the job waits for it, where there is one */
-    sem_t *began;      /* the job posts it at its start */
-    atomic_int ran_by; /* worker id, 0: not yet */
-    atomic_int group_ran;
-    atomic_int order;          /* the how-manieth it was */
-    int bind;                  /* 1: binds its worker, -1: frees it */
-    struct pyn_worker *worker; /* that ran it; read when ran_by is set */
-};
-
-struct fake {
-    struct pyn_pool *pool;
-    pthread_mutex_t lock;
-    pthread_cond_t cond;
-    struct pyn_queue inbox; /* what peers "sent" */
-    bool woken;
-    atomic_int ran, dropped, flushed, next_group;
-    bool own_groups; /* every worker its own interpreter */
-    int fail_starts; /* this many starts fail */
-    int polling;     /* threads inside poll: never more than one */
-    bool two_polled;
-};
-
-static bool fake_start(void *ctx, struct pyn_worker *w)
-{
-    struct fake *f = ctx;
-
-    if (f->fail_starts > 0 && w->id > 1) {
-        f->fail_starts--;
-        return false;
-    }
-    w->seat = f;
-    w->group = f->own_groups && w->lane == PYN_LANE_WORK ? atomic_fetch_add(&f->next_group, 1) + 1 : 0;
-    return true;
-}
-
-static void nothing(void *ctx, struct pyn_worker *w)
-{
-    (void)ctx;
-    (void)w;
-}
-
-static void fake_flush(void *ctx, struct pyn_worker *w)
-{
-    struct fake *f = ctx;
-    (void)w;
-    atomic_fetch_add(&f->flushed, 1);
-}
-
-static void fake_run(void *ctx, struct pyn_worker *w, struct pyn_job *job)
-{
-    struct fake *f = ctx;
-    struct task *t = (struct task *)job;
-
-    atomic_store(&t->group_ran, w->group);
-    if (t->began)
-        sem_post(t->began);
-    if (t->wait)
-        while (sem_wait(t->wait) != 0)
-            ;
-    if (t->bind)
-        pyn_pool_bind(f->pool, w, t->bind > 0);
-    t->worker = w;
-    atomic_store(&t->order, atomic_load(&f->ran));
-    pyn_worker_done(w);
-    atomic_store(&t->ran_by, (int)w->id);
-    atomic_fetch_add(&f->ran, 1);
-}
-
-static void fake_poll(void *ctx, int timeout_ms)
-{
-    struct fake *f = ctx;
-    struct pyn_job *job;
-
-    (void)timeout_ms;
-    pthread_mutex_lock(&f->lock);
-    f->two_polled = f->two_polled || ++f->polling > 1;
-    while (!f->inbox.head && !f->woken)
-        pthread_cond_wait(&f->cond, &f->lock);
-    f->woken = false;
-    f->polling--;
-    while ((job = pyn_queue_pop(&f->inbox)))
-        pyn_pool_deliver(f->pool, job);
-    pthread_mutex_unlock(&f->lock);
-}
-
-static void fake_wake(void *ctx)
-{
-    struct fake *f = ctx;
-
-    pthread_mutex_lock(&f->lock);
-    f->woken = true;
-    pthread_cond_broadcast(&f->cond);
-    pthread_mutex_unlock(&f->lock);
-}
-
-static uint64_t fake_estimate(void *ctx, struct pyn_job *job)
-{
-    (void)ctx;
-    return ((struct task *)job)->estimate;
-}
-
-/* The first interpreters are the ones with callers. */
-static unsigned fake_burden(void *ctx, const struct pyn_worker *w)
-{
-    (void)ctx;
-    return w->group < 3 ? 5 : 0;
-}
-
-static void fake_drop(void *ctx, struct pyn_job *job)
-{
-    struct fake *f = ctx;
-    (void)job;
-    atomic_fetch_add(&f->dropped, 1);
-}
-
-static bool start(struct fake *f, unsigned workers, unsigned main_workers, bool parallel)
-{
-    const struct pyn_pool_config config = {workers, main_workers, 4, parallel, STACK};
-    const struct pyn_pool_ops ops = {f,          fake_start, nothing,   nothing,   nothing,       fake_run,
-                                     fake_flush, fake_flush, fake_poll, fake_wake, fake_estimate, fake_burden};
-    pthread_mutex_init(&f->lock, NULL);
-    pthread_cond_init(&f->cond, NULL);
-    /* Nobody delivers before pool is set: the inbox is empty until the test sends. */
-    f->pool = pyn_pool_new(&config, &ops);
-    return f->pool != NULL;
-}
-
-static void stop(struct fake *f)
-{
-    ck_assert(pyn_pool_stop(f->pool, PYN_NEVER, fake_drop));
-    ck_assert(!f->two_polled);
-    pyn_pool_free(f->pool);
-    pthread_mutex_destroy(&f->lock);
-    pthread_cond_destroy(&f->cond);
-}
-
-static void deliver(struct fake *f, struct task *tasks, int count)
-{
-    pthread_mutex_lock(&f->lock);
-    for (int i = 0; i < count; i++)
-        pyn_queue_push(&f->inbox, &tasks[i].job);
-    pthread_cond_broadcast(&f->cond);
-    pthread_mutex_unlock(&f->lock);
-}
-
-static void wait_ran(struct fake *f, int count)
-{
-    while (atomic_load(&f->ran) < count)
-        sched_yield();
-}
-
-static void init_tasks(struct task *tasks, int count)
-{
-    for (int i = 0; i < count; i++)
-        tasks[i] = (struct task){.job = {.group = PYN_ANY_GROUP}};
-}
+#include "unit/pool_rig.h"
 
 START_TEST(failed_start_stops_the_others)
 {
     struct fake f = {.fail_starts = 1};
 
-    ck_assert(!start(&f, 3, 0, true));
+    ck_assert(!pool_rig_start(&f, 3, 0, true));
 }
 END_TEST
 
@@ -184,18 +20,18 @@ START_TEST(jobs_left_at_the_stop_are_dropped)
 
     sem_init(&hold, 0, 0);
     sem_init(&began, 0, 0);
-    init_tasks(tasks, 3);
-    ck_assert(start(&f, 1, 0, true));
+    pool_rig_init_tasks(tasks, 3);
+    ck_assert(pool_rig_start(&f, 1, 0, true));
     tasks[0].wait = &hold;
     tasks[0].began = &began;
     tasks[1].job.group = 3; /* a group that nobody serves */
     tasks[2].job.group = 3;
     tasks[2].job.nests = true;
-    deliver(&f, tasks, 3);
+    pool_rig_deliver(&f, tasks, 3);
     sem_wait(&began);
     sem_post(&hold);
-    wait_ran(&f, 1);
-    stop(&f);
+    pool_rig_wait_ran(&f, 1);
+    pool_rig_stop(&f);
     ck_assert_int_eq(f.dropped, 2);
 }
 END_TEST
@@ -221,8 +57,8 @@ START_TEST(a_stuck_worker_is_replaced_and_comes_back)
 
     sem_init(&hold, 0, 0);
     sem_init(&began, 0, 0);
-    init_tasks(tasks, 12);
-    ck_assert(start(&f, 1, 0, true));
+    pool_rig_init_tasks(tasks, 12);
+    ck_assert(pool_rig_start(&f, 1, 0, true));
     for (int i = 0; i < 6; i++) {
         tasks[i].wait = &hold;
         tasks[i].began = &began;
@@ -231,7 +67,7 @@ START_TEST(a_stuck_worker_is_replaced_and_comes_back)
     /* One worker and four replacements: the sixth time there is none left. */
     for (int i = 0; i < 5; i++) {
         struct search search = {&tasks[i].job, NULL};
-        deliver(&f, &tasks[i], 1);
+        pool_rig_deliver(&f, &tasks[i], 1);
         sem_wait(&began);
         pyn_pool_stats(f.pool, &stats);
         ck_assert_uint_eq(stats.stuck, (unsigned)i);
@@ -243,19 +79,19 @@ START_TEST(a_stuck_worker_is_replaced_and_comes_back)
     ck_assert(!pyn_pool_has_group(f.pool, 0)); /* all five are stuck */
     for (int i = 0; i < 5; i++)
         sem_post(&hold);
-    wait_ran(&f, 5);
+    pool_rig_wait_ran(&f, 5);
     do {
         pyn_pool_stats(f.pool, &stats);
     } while (stats.stuck > 0);
     ck_assert_uint_eq(stats.stuck_total, 5);
     ck_assert(pyn_pool_has_group(f.pool, 0));
-    stop(&f);
+    pool_rig_stop(&f);
 }
 END_TEST
 
 static void run_one(struct fake *f, struct task *t)
 {
-    deliver(f, t, 1);
+    pool_rig_deliver(f, t, 1);
     while (atomic_load(&t->ran_by) == 0)
         sched_yield();
 }
@@ -275,18 +111,18 @@ START_TEST(all_workers_are_bound)
     struct pyn_queue taken = {0};
     struct pyn_pool_stats stats;
 
-    init_tasks(binds, 2);
-    init_tasks(jobs, 40);
-    init_tasks(general, 2);
-    init_tasks(last, 1);
-    ck_assert(start(&f, 2, 0, true));
+    pool_rig_init_tasks(binds, 2);
+    pool_rig_init_tasks(jobs, 40);
+    pool_rig_init_tasks(general, 2);
+    pool_rig_init_tasks(last, 1);
+    ck_assert(pool_rig_start(&f, 2, 0, true));
     for (int i = 0; i < 2; i++) {
         binds[i].bind = 1;
         binds[i].job.binds = true;
         run_one(&f, &binds[i]);
     }
     ck_assert_ptr_ne(binds[0].worker, binds[1].worker);
-    deliver(&f, general, 2);
+    pool_rig_deliver(&f, general, 2);
     for (int i = 0; i < 40; i++) { /* read and run, whoever reads */
         jobs[i].job.only = binds[i % 2].worker;
         run_one(&f, &jobs[i]);
@@ -297,14 +133,14 @@ START_TEST(all_workers_are_bound)
     ck_assert_int_eq(general[0].ran_by + general[1].ran_by, 0);
     pyn_pool_take(f.pool, matches_any, NULL, &taken);
     ck_assert_uint_eq(taken.count, 2);
-    deliver(&f, general, 2);
+    pool_rig_deliver(&f, general, 2);
     last[0].bind = -1;
     last[0].job.only = binds[1].worker;
-    deliver(&f, last, 1);
-    wait_ran(&f, 2 + 40 + 3);
+    pool_rig_deliver(&f, last, 1);
+    pool_rig_wait_ran(&f, 2 + 40 + 3);
     ck_assert_ptr_eq(general[0].worker, binds[1].worker);
     ck_assert_ptr_eq(general[1].worker, binds[1].worker);
-    stop(&f);
+    pool_rig_stop(&f);
 }
 END_TEST
 
@@ -314,14 +150,14 @@ START_TEST(every_job_runs_once)
     struct fake f = {0};
     static struct task tasks[COUNT];
 
-    init_tasks(tasks, COUNT);
+    pool_rig_init_tasks(tasks, COUNT);
     for (int i = 0; i < COUNT; i += 3)
         tasks[i].estimate = PYN_MS; /* goes through the queue */
-    ck_assert(start(&f, 4, 0, true));
+    ck_assert(pool_rig_start(&f, 4, 0, true));
     for (int i = 0; i < COUNT; i += 50)
-        deliver(&f, tasks + i, 50);
-    wait_ran(&f, COUNT);
-    stop(&f);
+        pool_rig_deliver(&f, tasks + i, 50);
+    pool_rig_wait_ran(&f, COUNT);
+    pool_rig_stop(&f);
     ck_assert_int_eq(f.ran, COUNT);
     for (int i = 0; i < COUNT; i++)
         ck_assert_int_ne(tasks[i].ran_by, 0);
@@ -334,19 +170,19 @@ START_TEST(a_group_runs_where_it_belongs)
     struct fake f = {.own_groups = true};
     static struct task tasks[COUNT];
 
-    init_tasks(tasks, COUNT);
+    pool_rig_init_tasks(tasks, COUNT);
     for (int i = 0; i < COUNT; i++) {
         tasks[i].job.group = 1 + i % 3;
         tasks[i].job.nests = i % 2 == 0; /* nobody waits: they run as all others do */
     }
-    ck_assert(start(&f, 3, 0, true));
+    ck_assert(pool_rig_start(&f, 3, 0, true));
     for (int g = -1; g < 6; g++)
         ck_assert_int_eq(pyn_pool_has_group(f.pool, g), g >= 1 && g <= 3);
-    deliver(&f, tasks, COUNT);
-    wait_ran(&f, COUNT);
+    pool_rig_deliver(&f, tasks, COUNT);
+    pool_rig_wait_ran(&f, COUNT);
     for (int i = 0; i < COUNT; i++)
         ck_assert_int_eq(tasks[i].group_ran, 1 + i % 3);
-    stop(&f);
+    pool_rig_stop(&f);
 }
 END_TEST
 
@@ -358,24 +194,24 @@ START_TEST(a_bound_worker_is_left_alone)
     struct fake f = {.own_groups = true};
     struct task bind[1], group[1];
 
-    init_tasks(jobs, JOBS);
-    init_tasks(bind, 1);
-    init_tasks(group, 1);
-    ck_assert(start(&f, 3, 0, true));
+    pool_rig_init_tasks(jobs, JOBS);
+    pool_rig_init_tasks(bind, 1);
+    pool_rig_init_tasks(group, 1);
+    ck_assert(pool_rig_start(&f, 3, 0, true));
     bind[0].bind = 1;
     bind[0].job.binds = true;
     run_one(&f, bind);
     for (int i = 0; i < JOBS; i++)
         jobs[i].estimate = i % 3 == 0 ? PYN_SECOND : 0;
     for (int i = 0; i < JOBS; i += 10)
-        deliver(&f, &jobs[i], 10);
-    wait_ran(&f, 1 + JOBS);
+        pool_rig_deliver(&f, &jobs[i], 10);
+    pool_rig_wait_ran(&f, 1 + JOBS);
     for (int i = 0; i < JOBS; i++)
         ck_assert_int_ne(jobs[i].ran_by, bind[0].ran_by);
     group[0].job.group = bind[0].group_ran;
     run_one(&f, group);
     ck_assert_int_eq(group[0].ran_by, bind[0].ran_by);
-    stop(&f);
+    pool_rig_stop(&f);
 }
 END_TEST
 
@@ -385,21 +221,21 @@ START_TEST(the_one_to_bind_is_chosen)
     struct fake f = {.own_groups = true};
     struct task bind[1], unbind[1];
 
-    ck_assert(start(&f, 4, 0, true));
+    ck_assert(pool_rig_start(&f, 4, 0, true));
     for (int i = 0; i < 20; i++) {
         while (atomic_load(&f.pool->idle_count) < 3) /* the fourth one reads */
             sched_yield();
-        init_tasks(bind, 1);
+        pool_rig_init_tasks(bind, 1);
         bind[0].bind = 1;
         bind[0].job.binds = true;
         run_one(&f, bind);
         ck_assert_int_ge(bind[0].group_ran, 3);
-        init_tasks(unbind, 1);
+        pool_rig_init_tasks(unbind, 1);
         unbind[0].bind = -1;
         unbind[0].job.only = bind[0].worker;
         run_one(&f, unbind);
     }
-    stop(&f);
+    pool_rig_stop(&f);
 }
 END_TEST
 
@@ -412,17 +248,17 @@ START_TEST(its_own_jobs_and_its_groups_take_turns)
 
     sem_init(&hold, 0, 0);
     sem_init(&began, 0, 0);
-    init_tasks(bind, 1);
-    init_tasks(hold_it, 1);
-    init_tasks(own, 4);
-    init_tasks(group, 4);
-    ck_assert(start(&f, 2, 0, true));
+    pool_rig_init_tasks(bind, 1);
+    pool_rig_init_tasks(hold_it, 1);
+    pool_rig_init_tasks(own, 4);
+    pool_rig_init_tasks(group, 4);
+    ck_assert(pool_rig_start(&f, 2, 0, true));
     bind[0].bind = 1;
     run_one(&f, bind);
     hold_it[0].wait = &hold;
     hold_it[0].began = &began;
     hold_it[0].job.only = bind[0].worker;
-    deliver(&f, hold_it, 1);
+    pool_rig_deliver(&f, hold_it, 1);
     sem_wait(&began);
     for (int i = 0; i < 4; i++) {
         own[i].job.only = bind[0].worker;
@@ -432,12 +268,12 @@ START_TEST(its_own_jobs_and_its_groups_take_turns)
     for (int i = 0; i < 4; i++)
         pyn_pool_push(f.pool, &group[i].job);
     sem_post(&hold);
-    wait_ran(&f, 10);
+    pool_rig_wait_ran(&f, 10);
     for (int i = 0; i < 3; i++) {
         ck_assert_int_lt(own[i].order, group[i + 1].order);
         ck_assert_int_lt(group[i].order, own[i + 1].order);
     }
-    stop(&f);
+    pool_rig_stop(&f);
 }
 END_TEST
 
@@ -446,14 +282,14 @@ START_TEST(the_main_lane_has_its_own_workers)
     struct fake f = {.own_groups = true};
     struct task tasks[2];
 
-    init_tasks(tasks, 2);
+    pool_rig_init_tasks(tasks, 2);
     tasks[0].job.lane = PYN_LANE_MAIN;
-    ck_assert(start(&f, 2, 1, true));
-    deliver(&f, tasks, 2);
-    wait_ran(&f, 2);
+    ck_assert(pool_rig_start(&f, 2, 1, true));
+    pool_rig_deliver(&f, tasks, 2);
+    pool_rig_wait_ran(&f, 2);
     ck_assert_int_eq(tasks[0].group_ran, 0);
     ck_assert_int_ne(tasks[1].group_ran, 0);
-    stop(&f);
+    pool_rig_stop(&f);
 }
 END_TEST
 
@@ -467,14 +303,14 @@ START_TEST(the_watchdog_deposes_a_busy_leader)
 
     sem_init(&hold, 0, 0);
     sem_init(&began, 0, 0);
-    init_tasks(tasks, 40);
+    pool_rig_init_tasks(tasks, 40);
     tasks[0].wait = &hold;
     tasks[0].began = &began;
-    ck_assert(start(&f, 2, 0, false));
+    ck_assert(pool_rig_start(&f, 2, 0, false));
     do { /* until a worker has taken the turn over from the io thread */
         pyn_pool_stats(f.pool, &stats);
     } while (stats.io_reads);
-    deliver(&f, tasks, 40);
+    pool_rig_deliver(&f, tasks, 40);
     sem_wait(&began);
     while (atomic_load(&f.ran) < 39)
         pyn_pool_watch(f.pool, pyn_now());
@@ -482,8 +318,8 @@ START_TEST(the_watchdog_deposes_a_busy_leader)
     ck_assert_uint_ge(stats.deposed, 1);
     ck_assert_uint_eq(stats.busy, 1);
     sem_post(&hold);
-    wait_ran(&f, 40);
-    stop(&f);
+    pool_rig_wait_ran(&f, 40);
+    pool_rig_stop(&f);
 }
 END_TEST
 
@@ -495,17 +331,17 @@ START_TEST(with_all_workers_busy_messages_are_still_read)
 
     sem_init(&hold, 0, 0);
     sem_init(&began, 0, 0);
-    init_tasks(tasks, 4);
+    pool_rig_init_tasks(tasks, 4);
     for (int i = 0; i < 2; i++) {
         tasks[i].wait = &hold;
         tasks[i].began = &began;
         tasks[i].estimate = PYN_SECOND;
     }
-    ck_assert(start(&f, 2, 0, true));
-    deliver(&f, tasks, 2);
+    ck_assert(pool_rig_start(&f, 2, 0, true));
+    pool_rig_deliver(&f, tasks, 2);
     sem_wait(&began);
     sem_wait(&began);
-    deliver(&f, tasks + 2, 2);
+    pool_rig_deliver(&f, tasks + 2, 2);
     for (;;) { /* the io thread reads and queues them */
         struct pyn_pool_stats stats;
         pyn_pool_stats(f.pool, &stats);
@@ -514,8 +350,8 @@ START_TEST(with_all_workers_busy_messages_are_still_read)
     }
     sem_post(&hold);
     sem_post(&hold);
-    wait_ran(&f, 4);
-    stop(&f);
+    pool_rig_wait_ran(&f, 4);
+    pool_rig_stop(&f);
 }
 END_TEST
 

@@ -1,0 +1,125 @@
+#include <check.h>
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "unit/pool_rig.h"
+
+/* Every worker is busy, and every helper gets a job that keeps it. */
+START_TEST(a_job_that_helps_waits_for_nobody)
+{
+    struct fake f = {.own_groups = true};
+    struct task tasks[8];
+    struct pyn_pool_stats stats;
+    sem_t hold, began;
+
+    sem_init(&hold, 0, 0);
+    sem_init(&began, 0, 0);
+    pool_rig_init_tasks(tasks, 8);
+    for (int i = 0; i < 5; i++) {
+        tasks[i].wait = &hold;
+        tasks[i].began = &began;
+        tasks[i].estimate = PYN_SECOND;
+        tasks[i].job.group = i < 2 ? i + 1 : 2;
+        tasks[i].job.helps = i >= 2;
+    }
+    tasks[5].job.group = 2; /* no helper takes this one, */
+    tasks[6].job.group = 5; /* nobody ever this, */
+    tasks[6].job.helps = true;
+    tasks[7].job.group = 1; /* and this waits, as there are no more helpers */
+    tasks[7].job.helps = true;
+    ck_assert(pool_rig_start(&f, 2, 0, true));
+    for (int i = 0; i < 5; i++) {
+        pool_rig_deliver(&f, tasks + i, 1);
+        sem_wait(&began);
+        pyn_pool_watch(f.pool, pyn_now() + PYN_SECOND); /* when a leader has it, it is deposed */
+        pyn_pool_stats(f.pool, &stats);
+        ck_assert_uint_eq(stats.helpers, (unsigned)(i < 2 ? 0 : i - 1));
+        ck_assert_uint_eq(stats.workers, 2);
+    }
+    pool_rig_deliver(&f, tasks + 5, 3);
+    do {
+        pyn_pool_stats(f.pool, &stats);
+    } while (stats.queued < 3);
+    ck_assert_int_eq(f.ran, 0);
+    for (int i = 0; i < 5; i++)
+        sem_post(&hold);
+    pool_rig_wait_ran(&f, 7);
+    for (int i = 0; i < 5; i++)
+        ck_assert_int_eq(tasks[i].group_ran, i < 2 ? i + 1 : 2);
+    ck_assert_int_le(tasks[5].ran_by, 2);
+    ck_assert_int_le(tasks[7].ran_by, 2);
+    pyn_pool_stats(f.pool, &stats);
+    ck_assert_uint_eq(stats.helpers, HELPERS);
+    /* Those that are idle are used again. */
+    for (int i = 0; i < 2; i++) {
+        tasks[i].job.next = NULL;
+        pool_rig_deliver(&f, tasks + i, 1);
+        sem_wait(&began);
+        pyn_pool_watch(f.pool, pyn_now() + PYN_SECOND);
+    }
+    tasks[2] = (struct task){.job = {.group = 2, .helps = true}};
+    pool_rig_deliver(&f, tasks + 2, 1);
+    pool_rig_wait_ran(&f, 8);
+    ck_assert_int_gt(tasks[2].ran_by, 2);
+    sem_post(&hold);
+    sem_post(&hold);
+    pool_rig_wait_ran(&f, 10);
+    pool_rig_stop(&f);
+    ck_assert_int_eq(f.dropped, 1);
+}
+END_TEST
+
+START_TEST(a_helper_that_does_not_start)
+{
+    struct fake f = {0};
+    struct task tasks[2];
+    sem_t hold, began;
+
+    sem_init(&hold, 0, 0);
+    sem_init(&began, 0, 0);
+    pool_rig_init_tasks(tasks, 2);
+    tasks[0].wait = &hold;
+    tasks[0].began = &began;
+    tasks[0].estimate = PYN_SECOND;
+    tasks[1].job.group = 0;
+    tasks[1].job.helps = true;
+    ck_assert(pool_rig_start(&f, 1, 0, true));
+    f.fail_starts = 1;
+    pool_rig_deliver(&f, tasks, 1);
+    sem_wait(&began);
+    pool_rig_deliver(&f, tasks + 1, 1);
+    for (;;) {
+        struct pyn_pool_stats stats;
+        pyn_pool_stats(f.pool, &stats);
+        if (stats.helpers == 1)
+            break;
+    }
+    sem_post(&hold);
+    pool_rig_wait_ran(&f, 2);
+    pool_rig_stop(&f);
+}
+END_TEST
+
+static Suite *help_suite(void)
+{
+    Suite *suite = suite_create("help");
+    TCase *limits = tcase_create("Limits"), *core = tcase_create("Core");
+
+    tcase_add_test(limits, a_helper_that_does_not_start);
+    tcase_add_test(core, a_job_that_helps_waits_for_nobody);
+    tcase_set_timeout(core, 60);
+    suite_add_tcase(suite, limits);
+    suite_add_tcase(suite, core);
+    return suite;
+}
+
+int main(void)
+{
+    SRunner *runner = srunner_create(help_suite());
+    int failed;
+
+    srunner_run_all(runner, CK_ENV);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
