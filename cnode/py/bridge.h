@@ -67,6 +67,12 @@ struct pyn_bridge {
     void (*tell_lost)(void *ctx, enum pyn_tell_target target, unsigned count);
     size_t (*tell_begin)(void *ctx, enum pyn_tell_target target, struct pyn_out *out);
     enum pyn_tell_result (*tell_end)(void *ctx, enum pyn_tell_target target, size_t frame, struct pyn_out *out);
+    /* Items of a stream, to who asked the request that this thread runs: begin writes the head of a message into `out`
+     * (empty before), the caller writes the item, send empties it. What was sent goes out with flush (detached), or in
+     * some milliseconds. */
+    size_t (*item_begin)(void *ctx, struct pyn_out *out);
+    void (*item_send)(void *ctx, size_t frame, struct pyn_out *out);
+    void (*item_flush)(void *ctx);
     /* The node's own pid, a term. */
     struct pyn_span (*own_pid)(void *ctx);
 

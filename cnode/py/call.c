@@ -7,6 +7,7 @@
 #include "py/encode.h"
 #include "py/error.h"
 #include "py/space_private.h"
+#include "py/stream.h"
 #include "py/target.h"
 #include "py/trace.h"
 
@@ -14,14 +15,27 @@ enum { FEW_ARGS = 8, MAX_ARGS = 255 * 256 };
 
 /* ---- results ---- */
 
-static enum pyn_call_outcome write_error(struct pyn_seat *s, const struct pyn_call *call, struct pyn_out *out,
-                                         size_t mark)
+enum pyn_call_outcome pyn_call_write_error(struct pyn_seat *s, const struct pyn_call *call, struct pyn_out *out,
+                                           size_t mark)
 {
     pyn_out_truncate(out, mark);
     pyn_write_tuple(&out->buf, 2);
     pyn_write_atom(&out->buf, "error");
     pyn_error_write(s->types, out, call->traceback);
     return PYN_CALL_ERROR;
+}
+
+static int encode_used(struct pyn_seat *s, const struct pyn_call *call, struct pyn_out *out, PyObject *value)
+{
+    switch (call->use) {
+    case PYN_USE_COLLECT:
+        return pyn_stream_collect(s, value, out);
+    case PYN_USE_KEEP:
+        return pyn_stream_keep(call, value, out);
+    case PYN_USE_VALUE:
+        break;
+    }
+    return pyn_encode(s->types, value, out);
 }
 
 /* Steals value. */
@@ -33,9 +47,9 @@ static enum pyn_call_outcome write_value(struct pyn_seat *s, const struct pyn_ca
 
     pyn_write_tuple(&out->buf, 2);
     pyn_write_atom(&out->buf, "ok");
-    bad = pyn_encode(s->types, value, out);
+    bad = encode_used(s, call, out, value);
     Py_DECREF(value);
-    return bad ? write_error(s, call, out, mark) : PYN_CALL_OK;
+    return bad ? pyn_call_write_error(s, call, out, mark) : PYN_CALL_OK;
 }
 
 /* ---- call ---- */
@@ -178,7 +192,7 @@ static enum pyn_call_outcome run_function(struct pyn_seat *s, const struct pyn_c
         value = PyObject_Vectorcall(callable, a.all + 1, a.positional | PY_VECTORCALL_ARGUMENTS_OFFSET, a.names);
     release_arguments(&a);
     Py_XDECREF(callable);
-    return value ? write_value(s, call, out, value) : write_error(s, call, out, mark);
+    return value ? write_value(s, call, out, value) : pyn_call_write_error(s, call, out, mark);
 }
 
 /* ---- eval and exec ---- */
@@ -226,7 +240,7 @@ static enum pyn_call_outcome run_eval(struct pyn_seat *s, const struct pyn_call 
         value = PyEval_EvalCode(code, space, space);
     Py_XDECREF(space);
     Py_XDECREF(code);
-    return value ? write_value(s, call, out, value) : write_error(s, call, out, mark);
+    return value ? write_value(s, call, out, value) : pyn_call_write_error(s, call, out, mark);
 }
 
 /* Which names of __main__ are bound to something else than before: the callers of other processes find them by it. */
@@ -286,7 +300,7 @@ static enum pyn_call_outcome run_exec(struct pyn_seat *s, const struct pyn_call 
     Py_XDECREF(before);
     Py_XDECREF(code);
     if (!value)
-        return write_error(s, call, out, mark);
+        return pyn_call_write_error(s, call, out, mark);
     Py_DECREF(value);
     pyn_write_atom(&out->buf, "ok");
     return PYN_CALL_OK;
@@ -312,6 +326,10 @@ static enum pyn_call_outcome run(struct pyn_seat *s, const struct pyn_call *call
         return run_function(s, call, out);
     case PYN_CALL_EVAL:
         return run_eval(s, call, out);
+    case PYN_CALL_STREAM_NEXT:
+        return pyn_stream_next(s, call, out);
+    case PYN_CALL_STREAM_CLOSE:
+        return pyn_stream_close(s, call, out);
     case PYN_CALL_EXEC:
         break;
     }

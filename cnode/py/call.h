@@ -5,7 +5,20 @@
 #include "base/out.h"
 #include "py/interp.h"
 
-enum pyn_call_kind { PYN_CALL_FUNCTION, PYN_CALL_EVAL, PYN_CALL_EXEC };
+enum pyn_call_kind {
+    PYN_CALL_FUNCTION,
+    PYN_CALL_EVAL,
+    PYN_CALL_EXEC,
+    PYN_CALL_STREAM_NEXT,  /* of a stream: its next items */
+    PYN_CALL_STREAM_CLOSE, /* ends a stream; nothing happens when there is none */
+};
+
+/* What becomes of the value of a function or an expression. */
+enum pyn_call_use {
+    PYN_USE_VALUE,   /* {ok, Value} */
+    PYN_USE_COLLECT, /* {ok, [Item]}, of an iterator; {ok, [Value]} of anything else */
+    PYN_USE_KEEP,    /* {ok, Stream}: Python keeps it, as an iterator, by the number `stream` */
+};
 
 /* Spans are terms of the request (no version byte) unless said otherwise; they live until the call has returned. */
 struct pyn_call {
@@ -19,12 +32,16 @@ struct pyn_call {
     bool traceback;           /* exceptions come with their traceback */
     int64_t span;             /* what the caller's own span is, for tracing (py/trace.h); 0: none */
     bool everywhere;          /* an exec in every interpreter: contexts begin with what it binds */
+    enum pyn_call_use use;
+    uint64_t stream;    /* PYN_CALL_STREAM_*, PYN_USE_KEEP: its number, which no other one of this process has or had */
+    uint32_t max_items; /* PYN_CALL_STREAM_NEXT */
 };
 
 enum pyn_call_outcome {
     PYN_CALL_OK,
     PYN_CALL_ERROR,
     PYN_CALL_REFUSED, /* nothing was written or run: the module does not load in a sub-interpreter */
+    PYN_CALL_ENDED,   /* PYN_CALL_STREAM_NEXT: as OK, and Python has dropped the stream, as it is exhausted or failed */
 };
 
 /* Runs the call and appends its result to `out`, as the API contract has it: {ok, Value}, ok (exec) or {error, Reason}.

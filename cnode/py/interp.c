@@ -238,6 +238,16 @@ bool pyn_seat_end(struct pyn_seat *s, struct pyn_seat_mark outer)
     return exchange_mark(s, outer).interrupted;
 }
 
+bool pyn_seat_interrupted(struct pyn_seat *s)
+{
+    bool interrupted;
+
+    pthread_mutex_lock(&s->lock);
+    interrupted = s->mark.interrupted;
+    pthread_mutex_unlock(&s->lock);
+    return interrupted;
+}
+
 bool pyn_seat_interrupt(struct pyn_seat *s, uint64_t serial)
 {
     /* SetAsyncExc finds only threads of the interpreter that its caller is attached to. */

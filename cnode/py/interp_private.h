@@ -1,4 +1,4 @@
-/* Between py/interp.c and py/call.c. */
+/* Between py/interp.c, py/call.c and py/stream.c. */
 #ifndef PYN_PY_INTERP_PRIVATE_H
 #define PYN_PY_INTERP_PRIVATE_H
 
@@ -47,5 +47,8 @@ struct pyn_seat {
     pthread_mutex_t lock;      /* guards mark; innermost: only SetAsyncExc is called under it */
     struct pyn_seat_mark mark; /* the call that runs; serial 0: none */
 };
+
+/* The call that runs was interrupted: for loops in C, which no exception of another thread reaches. */
+bool pyn_seat_interrupted(struct pyn_seat *s);
 
 #endif

@@ -14,11 +14,13 @@ SOURCE(pyn_bootstrap_source, "py/bootstrap.py");
 /* clang-format off */
 #define MODULES(X) \
     X(_pynode_aio) \
+    X(_pynode_astream) \
     X(_pynode_ensure) \
     X(_pynode_logging) \
     X(_pynode_memory) \
     X(_pynode_reload) \
     X(_pynode_report) \
+    X(_pynode_stream) \
     X(_pynode_tracing) \
     X(_pynode_venv)
 /* clang-format on */

@@ -54,7 +54,7 @@ void pyn_admin_write_facts(struct pyn_service *s, struct pyn_buf *b)
 
     pyn_pool_stats(s->pool, &pool);
     pyn_links_bytes(s->links, &in, &out);
-    pyn_write_map(b, 25);
+    pyn_write_map(b, 26);
     put_atom(b, "mode", pyn_mode_name(s->mode));
     pyn_write_atom(b, "python");
     pyn_write_binary(b, pyn_host_version(), strlen(pyn_host_version()));
@@ -74,6 +74,7 @@ void pyn_admin_write_facts(struct pyn_service *s, struct pyn_buf *b)
     put_int(b, "links", pyn_links_count(s->links));
     put_int(b, "watched", pyn_watch_count(s->watch));
     put_int(b, "remembered", pyn_remembered_count(s->remembered));
+    put_int(b, "streams", pyn_streams_count(s->streams));
     put_int(b, "memory", resident_bytes());
     put_int(b, "uptime", (pyn_now() - s->started) / PYN_MS);
     put_int(b, "os_pid", (uint64_t)getpid());

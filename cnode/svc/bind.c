@@ -18,7 +18,8 @@ static void shut(struct pyn_service *s, struct pyn_context *c)
 {
     if (!pyn_context_end(c))
         return;
-    atomic_fetch_add(&s->admitted, 1); /* pyn_run_dispose counts it down */
+    pyn_streaming_shut(s, &(struct pyn_streams_match){.context = c->id}); /* closed before what they may need goes */
+    atomic_fetch_add(&s->admitted, 1);                                    /* pyn_run_dispose counts it down */
     pyn_pool_push(s->pool, c->closer);
     pyn_guard_wake(s);
 }

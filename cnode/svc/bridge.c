@@ -20,10 +20,15 @@ static void free_rpc(struct pyn_rpc *r)
     free(r);
 }
 
+/* The time of what a generator asks in its `finally`, when it was called off. */
+enum { LATE_MS = 5000 };
+
 static uint64_t time_left(const struct pyn_rpc *r)
 {
     uint64_t now = pyn_now();
 
+    if (r->late)
+        return LATE_MS;
     if (!r->run || r->run->deadline == PYN_NEVER)
         return PYN_NO_TIMEOUT;
     return r->run->deadline > now ? (r->run->deadline - now) / PYN_MS : 0;
@@ -63,10 +68,11 @@ static struct pyn_rpc *bridge_open(void *ctx, enum pyn_rpc_target target, struct
 {
     struct pyn_rpc_table *t = ctx;
     struct pyn_request *run = pyn_run_current();
+    bool late = run && pyn_request_is_answered(run);
     struct pyn_rpc *r;
 
     *result = PYN_RPC_INTERRUPTED;
-    if (run && pyn_request_is_answered(run))
+    if (late && !pyn_streaming_sends(run))
         return NULL;
     *result = PYN_RPC_TOO_DEEP;
     if (run && run->depth >= PYN_MAX_NESTING)
@@ -77,6 +83,7 @@ static struct pyn_rpc *bridge_open(void *ctx, enum pyn_rpc_target target, struct
         return NULL;
     r->target = target;
     r->notify = notify;
+    r->late = late;
     r->worker = notify ? NULL : pyn_run_worker();
     r->run = run ? pyn_request_ref(run) : NULL;
     pthread_cond_init(&r->cond, NULL);
@@ -115,6 +122,12 @@ struct waiting {
     struct pyn_rpc *rpc;
 };
 
+/* Nobody waits for the run's result any more; and it does not clean up yet. */
+static bool is_called_off(const struct pyn_rpc *r)
+{
+    return r->run && !r->late && pyn_request_is_answered(r->run);
+}
+
 static bool is_settled(void *ctx)
 {
     struct waiting *w = ctx;
@@ -123,7 +136,7 @@ static bool is_settled(void *ctx)
     pthread_mutex_lock(&w->table->lock);
     settled = w->rpc->state != PYN_RPC_ASKED;
     pthread_mutex_unlock(&w->table->lock);
-    return settled || (w->rpc->run && pyn_request_is_answered(w->rpc->run));
+    return settled || is_called_off(w->rpc);
 }
 
 static void wait_elsewhere(struct pyn_rpc_table *t, struct pyn_rpc *r)
@@ -145,7 +158,7 @@ static enum pyn_rpc_result bridge_take(void *ctx, struct pyn_rpc *r, struct pyn_
     pthread_mutex_unlock(&t->lock);
     if (state == PYN_RPC_ANSWERED)
         return PYN_RPC_ANSWER;
-    if (r->run && pyn_request_is_answered(r->run))
+    if (is_called_off(r))
         return PYN_RPC_INTERRUPTED;
     return state == PYN_RPC_LOST ? PYN_RPC_DOWN : PYN_RPC_PENDING;
 }
@@ -410,6 +423,9 @@ struct pyn_bridge pyn_bridge_of(struct pyn_rpc_table *t)
         .tell_lost = pyn_tell_lost,
         .tell_begin = pyn_tell_begin,
         .tell_end = pyn_tell_end,
+        .item_begin = pyn_streaming_item_begin,
+        .item_send = pyn_streaming_item_send,
+        .item_flush = pyn_streaming_item_flush,
         .own_pid = bridge_own_pid,
         .loop_open = bridge_loop_open,
         .loop_fd = bridge_loop_fd,

@@ -79,7 +79,7 @@ static void answer_now(struct pyn_service *s, struct pyn_link *l, const struct p
         pyn_admin_write_info(s, &o.buf);
     else if (p->op == PYN_OP_VERSION)
         write_version(&o.buf);
-    else if (p->op == PYN_OP_CANCEL || p->op == PYN_OP_FORGET || p->op == PYN_OP_SYNC)
+    else if (p->op == PYN_OP_CANCEL || p->op == PYN_OP_FORGET || p->op == PYN_OP_SYNC || p->op == PYN_OP_STREAM_CLOSE)
         pyn_write_atom(&o.buf, "ok");
     else if (p->op == PYN_OP_INTERRUPT)
         write_interrupted(s, &o.buf, p);
@@ -115,12 +115,21 @@ static void forget(struct pyn_service *s, struct pyn_link *l, const struct pyn_p
     answer_now(s, l, p);
 }
 
+static void close_stream(struct pyn_service *s, struct pyn_link *l, const struct pyn_parsed *p)
+{
+    pyn_pool_settle(s->pool);
+    pyn_streaming_close(s, p->call.stream);
+    answer_now(s, l, p);
+}
+
 /* ---- admission and routing ---- */
 
 /* One of the calls that see `__main__`. */
 static bool in_main(const struct pyn_call *c)
 {
-    return c->kind != PYN_CALL_FUNCTION || pyn_span_is(c->module, "__main__");
+    if (c->kind == PYN_CALL_FUNCTION)
+        return pyn_span_is(c->module, "__main__");
+    return c->kind == PYN_CALL_EVAL || c->kind == PYN_CALL_EXEC;
 }
 
 uint32_t pyn_dispatch_estimate(const struct pyn_call *call)
@@ -132,8 +141,14 @@ uint32_t pyn_dispatch_estimate(const struct pyn_call *call)
 
 static void route(struct pyn_service *s, struct pyn_request *r)
 {
+    struct pyn_span caller = r->home.len > 0 ? r->home : r->to.pid;
+
+    if (r->call.kind == PYN_CALL_STREAM_NEXT) {
+        pyn_streaming_route(s, r);
+        return;
+    }
     if (s->pins && in_main(&r->call)) {
-        r->job.group = r->to.pid.len > 0 ? pyn_pins_caller(s->pins, r->to.pid) : PYN_ANY_GROUP;
+        r->job.group = caller.len > 0 ? pyn_pins_caller(s->pins, caller) : PYN_ANY_GROUP;
         if (r->job.group < 0 && r->call.kind == PYN_CALL_FUNCTION)
             r->job.group = pyn_pins_name(s->pins, r->call.function);
     } else if (s->pins && pyn_refused_has(&s->refused, r->call.module)) {
@@ -195,6 +210,10 @@ static bool nest(struct pyn_service *s, struct pyn_request *r)
 
     if (!find_outer(s, r, &c))
         return false;
+    if (!pyn_streaming_at_home(s, r, c.worker)) {
+        pyn_context_unref(c.context);
+        return false;
+    }
     if (c.deadline < r->deadline)
         r->deadline = c.deadline;
     r->depth = c.depth + 1;
@@ -290,6 +309,8 @@ static void to_py(struct pyn_service *s, struct pyn_link *l, const struct pyn_co
         cancel(s, l, &p);
     else if (p.op == PYN_OP_FORGET)
         forget(s, l, &p);
+    else if (p.op == PYN_OP_STREAM_CLOSE)
+        close_stream(s, l, &p);
     else
         answer_now(s, l, &p);
 }
@@ -354,6 +375,7 @@ static void caller_died(struct pyn_service *s, const struct pyn_control *c)
     if (s->pins)
         pyn_pins_forget_caller(s->pins, span);
     pyn_bind_owner_died(s, span);
+    pyn_streaming_shut(s, &(struct pyn_streams_match){.pid = span});
     pyn_guard_cancel(s, has_caller, &span, NULL);
     pyn_buf_free(&pid);
 }
@@ -441,6 +463,7 @@ void pyn_dispatch_down(void *service, struct pyn_link *l, const char *reason)
     pyn_watch_forget_link(s->watch, pyn_link_id(l));
     pyn_bind_link_down(s, pyn_link_id(l));
     pyn_rpc_link_down(s->rpc, l);
+    pyn_streaming_shut(s, &(struct pyn_streams_match){.link_id = pyn_link_id(l)});
     pyn_guard_cancel(s, has_link, l, NULL);
     if (s->node)
         pyn_node_coordinator_lost(s->node);

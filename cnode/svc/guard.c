@@ -23,6 +23,8 @@ enum { QUIET_TICKS = 20, MAX_PICKED = 128 };
 /* A request that was interrupted is interrupted again after this long, and its worker is given up after that. */
 #define INTERRUPT_AGAIN (50 * PYN_MS)
 #define GIVE_UP (250 * PYN_MS)
+/* A generator that was called off has this long to come to its next item, where it is closed without an interrupt. */
+#define GRACE (20 * PYN_MS)
 
 /* ---- interrupts ---- */
 
@@ -86,6 +88,8 @@ struct picked {
     unsigned watch_count;
     struct pyn_worker *stuck[MAX_PICKED];
     unsigned stuck_count;
+    struct pyn_worker *sending[MAX_PICKED]; /* what they have sent is to go out */
+    unsigned sending_count;
 };
 
 static void pick_for_watch(struct picked *p, struct pyn_request *r)
@@ -102,7 +106,11 @@ static void press(struct picked *p, struct pyn_worker *w, struct pyn_request *r)
     struct pyn_desk *d = w->seat;
     uint64_t since;
 
+    if (r->called_off_at == 0)
+        r->called_off_at = p->now;
     if (r->interrupts == 0) {
+        if (pyn_streaming_sends(r) && r->deadline > p->now && p->now - r->called_off_at < GRACE)
+            return;
         r->interrupted_at = p->now;
         r->interrupts = 1;
         start_interrupt(p->service, d, r->id);
@@ -144,13 +152,15 @@ static void look_at_running(void *ctx, struct pyn_worker *w, struct pyn_job *job
     struct pyn_request *r = pyn_request_of(job);
     bool off = is_off(p, r) || (r->op == PYN_OP_CLOSE && p->now > job->began && p->now - job->began > CLOSE_LIMIT);
 
+    if (pyn_streaming_sends(r) && p->sending_count < MAX_PICKED)
+        p->sending[p->sending_count++] = w;
     if (off && !pyn_request_is_answered(r)) {
         if (p->late_count == MAX_PICKED)
             return;
         p->busy[p->late_count] = w;
         p->late[p->late_count++] = pyn_request_ref(r);
         press(p, w, r);
-    } else if (r->interrupts > 0) {
+    } else if (r->called_off_at > 0) {
         press(p, w, r);
     } else {
         pick_for_watch(p, r);
@@ -220,6 +230,8 @@ static void act(struct picked *p, const char *reason)
         pyn_watch_add(s->watch, s->node, own_pid(s), r->link, r->to.pid);
         pyn_request_unref(r);
     }
+    for (unsigned i = 0; i < p->sending_count; i++)
+        pyn_run_flush(s, p->sending[i]);
     for (unsigned i = 0; i < p->stuck_count; i++)
         replace(s, p->stuck[i]);
 }

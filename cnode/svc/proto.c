@@ -133,6 +133,16 @@ static bool read_context(struct pyn_reader *r, struct pyn_parsed *p)
     return true;
 }
 
+static const char *read_collect(struct pyn_reader *r, struct pyn_parsed *p)
+{
+    bool on;
+
+    if (!read_bool(r, &on))
+        return "collect must be true or false";
+    p->call.use = on ? PYN_USE_COLLECT : PYN_USE_VALUE;
+    return NULL;
+}
+
 static const char *read_option(struct pyn_reader *r, struct pyn_parsed *p)
 {
     struct pyn_span key, skipped;
@@ -153,6 +163,10 @@ static const char *read_option(struct pyn_reader *r, struct pyn_parsed *p)
         return pyn_read_int(r, &p->call.span) ? NULL : "span must be the number of a span";
     if (pyn_span_is(key, "ctx"))
         return read_context(r, p) ? NULL : "ctx must be the number of a context";
+    if (pyn_span_is(key, "home"))
+        return read_pid(r, &p->home) ? NULL : "home must be a pid";
+    if (pyn_span_is(key, "collect"))
+        return read_collect(r, p);
     /* What later versions know is not an error. */
     return pyn_read_skip(r, &skipped) ? "malformed options" : NULL;
 }
@@ -278,6 +292,47 @@ static enum pyn_op parse_context(struct pyn_reader *r, uint32_t arity, struct py
     return op;
 }
 
+static enum pyn_op parse_stream(struct pyn_reader *r, uint32_t arity, struct pyn_parsed *p)
+{
+    enum pyn_op op;
+
+    if (arity < 4 || arity > 6)
+        return bad(p, "stream takes {stream, Module, Function, Args, Kwargs, Options}, the last two optional");
+    op = parse_call(r, arity, p);
+    p->call.use = PYN_USE_KEEP;
+    return op;
+}
+
+static bool read_stream(struct pyn_reader *r, struct pyn_parsed *p)
+{
+    int64_t number;
+
+    if (!pyn_read_int(r, &number) || number <= 0)
+        return false;
+    p->call.stream = (uint64_t)number;
+    return true;
+}
+
+static enum pyn_op parse_next(struct pyn_reader *r, uint32_t arity, struct pyn_parsed *p)
+{
+    int64_t max;
+
+    p->call.kind = PYN_CALL_STREAM_NEXT;
+    if (arity < 3 || arity > 4)
+        return bad(p, "stream_next takes {stream_next, Stream, Max, Options}, the last optional");
+    if (!read_stream(r, p) || !pyn_read_int(r, &max) || max <= 0 || max > UINT32_MAX)
+        return bad(p, "stream and number of items must be positive integers");
+    p->call.max_items = (uint32_t)max;
+    return finish(r, p, arity > 3);
+}
+
+static enum pyn_op parse_close(struct pyn_reader *r, uint32_t arity, struct pyn_parsed *p)
+{
+    if (arity != 2 || !read_stream(r, p))
+        return bad(p, "stream_close takes {stream_close, Stream}, a positive integer");
+    return PYN_OP_STREAM_CLOSE;
+}
+
 static enum pyn_op parse_word(struct pyn_span word, struct pyn_parsed *p)
 {
     if (pyn_span_is(word, "info"))
@@ -318,6 +373,12 @@ static enum pyn_op parse_request(struct pyn_reader *r, struct pyn_parsed *p)
         return parse_context(r, arity, p, PYN_OP_UNBIND);
     if (pyn_span_is(word, "interrupt"))
         return parse_context(r, arity, p, PYN_OP_INTERRUPT);
+    if (pyn_span_is(word, "stream"))
+        return parse_stream(r, arity, p);
+    if (pyn_span_is(word, "stream_next"))
+        return parse_next(r, arity, p);
+    if (pyn_span_is(word, "stream_close"))
+        return parse_close(r, arity, p);
     if (pyn_span_is(word, "cancel") && arity == 2 && !pyn_read_skip(r, &p->cancelled))
         return PYN_OP_CANCEL;
     return bad(p, "unknown request");

@@ -9,6 +9,10 @@
  *             {call_all, Module, Function, Args [, Kwargs [, Options]]}, {exec_all, Code [, Options]}
  *                                 the same in every interpreter: {ok, [{Interpreter, Result}, ...]}
  *             {forget, Key}       what was remembered by that key is not run in later interpreters any more
+ *             {stream, Module, Function, Args [, Kwargs [, Options]]}    answered {ok, Stream}, an integer
+ *             {stream_next, Stream, Max [, Options]}      {ok, {Count, more | done | {error, Reason}}}, and before it,
+ *                                                         for each item, the message {py_item, Stream, Item} to Pid
+ *             {stream_close, Stream}                      ok
  *             {cancel, Tag}       the call of that tag, or of the alias in it, ends with {error, interrupted}
  *             {bind [, Options]}  binds a worker to a new context, answered {ok, Context} (an integer): the caller is
  *                                 its owner, with whose death it ends
@@ -21,7 +25,9 @@
  *             span (the span that the caller is in, where there is no chain that says so: the parent of this call's),
  *             ctx (a Context: the call runs there),
  *             remember (Key, a binary: call_all and exec_all are run in later interpreters too, see svc/everywhere.h),
- *             replay (boolean: with remember, what is remembered by that key already is not run again)
+ *             replay (boolean: with remember, what is remembered by that key already is not run again),
+ *             home (Pid: where the definitions of that process are, in place of the caller's),
+ *             collect (boolean: the items of an iterator are the result)
  *   Result    {ok, Value} | ok | {error, Reason}
  *
  * Module, Function, Code: atom, binary or (Code) list of bytes; Args: a list; Kwargs, Locals: maps. Tag = [alias | Ref]
@@ -55,6 +61,7 @@ enum pyn_op {
     PYN_OP_CLOSE, /* not a peer's: a context is closed (svc/bind.h) */
     PYN_OP_INTERRUPT,
     PYN_OP_CANCEL,
+    PYN_OP_STREAM_CLOSE,
     PYN_OP_INFO,
     PYN_OP_VERSION,
     PYN_OP_SYNC,
@@ -65,13 +72,14 @@ enum pyn_op {
 struct pyn_parsed {
     enum pyn_op op;
     struct pyn_reply_to to;
-    struct pyn_call call;      /* PYN_OP_RUN, PYN_OP_ALL */
+    struct pyn_call call;      /* PYN_OP_RUN, PYN_OP_ALL; PYN_OP_STREAM_CLOSE: its stream */
     uint64_t timeout_ms;       /* PYN_OP_RUN, PYN_OP_ALL, PYN_OP_BIND */
     int chain_interp;          /* PYN_OP_RUN: the interpreter that the call is nested in; -1: none */
     uint64_t chain_run;        /* PYN_OP_RUN, PYN_OP_ALL: and the request there; 0: none */
     uint64_t context;          /* PYN_OP_RUN: the context of the call, 0: none; PYN_OP_UNBIND, PYN_OP_INTERRUPT */
     struct pyn_span remember;  /* PYN_OP_ALL, PYN_OP_FORGET: the key; empty: none */
     bool replay;               /* PYN_OP_ALL */
+    struct pyn_span home;      /* PYN_OP_RUN: a pid whose definitions it wants; empty: the caller's */
     struct pyn_span cancelled; /* PYN_OP_CANCEL: a tag */
     const char *complaint;     /* PYN_OP_BAD: a sentence */
 };

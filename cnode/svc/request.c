@@ -30,12 +30,15 @@ struct pyn_request *pyn_request_new(struct pyn_link *link, struct pyn_block *blo
         .deadline = p->timeout_ms == PYN_NO_TIMEOUT ? PYN_NEVER : pyn_deadline_in(now, p->timeout_ms),
         .pins = p->op == PYN_OP_RUN && p->call.kind == PYN_CALL_EXEC,
         .outer_run = p->chain_run,
-        .link = pyn_link_ref(link),
-        .block = pyn_block_ref(block),
+        .link = link ? pyn_link_ref(link) : NULL,
+        .block = block ? pyn_block_ref(block) : NULL,
         .to = p->to,
+        .home = p->home,
         .call = p->call,
     };
     begin_life(r);
+    if (p->call.use == PYN_USE_KEEP)
+        r->call.stream = r->id;
     return r;
 }
 
@@ -62,7 +65,8 @@ void pyn_request_unref(struct pyn_request *r)
         return;
     if (r->gather)
         pyn_gather_unref(r->gather);
-    pyn_link_unref(r->link);
+    if (r->link)
+        pyn_link_unref(r->link);
     pyn_block_unref(r->block);
     pyn_context_unref(r->context);
     free(r);

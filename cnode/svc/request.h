@@ -22,27 +22,30 @@ struct pyn_request {
     atomic_uint asking; /* requests to Erlang that it has under way: calls of these callbacks are nested in it */
     uint64_t id;        /* never 0, never used twice */
     uint64_t arrived;
-    uint64_t deadline; /* PYN_NEVER: none */
-    uint32_t estimate; /* the slot of its name in the table of durations */
-    bool pins;         /* an exec whose interpreter the caller keeps */
-    bool begun;        /* Python has been called; of who has the job */
-    bool watched;      /* the caller's death is looked for; the watchdog's own */
-    unsigned depth;    /* how many calls it is nested in */
-    struct pyn_link *link;
-    struct pyn_block *block;
+    uint64_t deadline;       /* PYN_NEVER: none */
+    uint32_t estimate;       /* the slot of its name in the table of durations */
+    bool pins;               /* an exec whose interpreter the caller keeps */
+    bool begun;              /* Python has been called; of who has the job */
+    bool watched;            /* the caller's death is looked for; the watchdog's own */
+    unsigned depth;          /* how many calls it is nested in */
+    struct pyn_link *link;   /* NULL: the node asks itself */
+    struct pyn_block *block; /* NULL where the call needs no bytes */
     struct pyn_reply_to to;
+    struct pyn_span home;
     struct pyn_call call;
     struct pyn_gather *gather;   /* where the result goes instead, an owned reference; NULL: to the caller */
     unsigned slot;               /* as which of its children */
     struct pyn_context *context; /* that it runs in, or closes: a reference; NULL: none */
     uint64_t outer_run;          /* the id of the request that its chain names; 0: none */
 
-    /* The watchdog's own, once it has interrupted the request. */
+    /* The watchdog's own, once it has called the request off, and interrupted it. */
+    uint64_t called_off_at;
     uint64_t interrupted_at;
     unsigned interrupts;
 };
 
-/* A request with one reference, which takes references of its own on link and block. NULL: out of memory. */
+/* A request with one reference, which takes references of its own on link and block; a stream that it opens has its
+ * id as number. NULL: out of memory. */
 struct pyn_request *pyn_request_new(struct pyn_link *link, struct pyn_block *block, const struct pyn_parsed *p,
                                     uint64_t now);
 /* One that closes a context; it has neither link nor block, and nobody to be answered. NULL: out of memory. */

@@ -29,6 +29,7 @@ struct pyn_rpc {
     struct pyn_worker *worker; /* on whose thread the asker waits; NULL: any other thread, or a loop */
     struct pyn_notify *notify; /* the loop that the asker is in; NULL: it waits */
     void *cookie;              /* the asker's own */
+    bool late;                 /* a generator that was called off asks, in its `finally` */
     size_t frame;
     pthread_cond_t cond; /* for waiters that are no workers; with table->lock */
 

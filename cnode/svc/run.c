@@ -105,7 +105,7 @@ void pyn_run_flush(void *service, struct pyn_worker *w)
     }
 }
 
-static void touch(struct pyn_desk *d, struct pyn_link *l)
+void pyn_run_touch(struct pyn_desk *d, struct pyn_link *l)
 {
     bool known = false;
 
@@ -132,7 +132,7 @@ static void send_result(struct pyn_service *s, struct pyn_desk *d, struct pyn_re
     }
     pyn_frame_end(&o->buf, frame, o->ext_bytes);
     if (pyn_link_send(r->link, o, true))
-        touch(d, r->link);
+        pyn_run_touch(d, r->link);
 }
 
 /* The answer is ours to give. */
@@ -290,7 +290,7 @@ static void run_request(struct pyn_service *s, struct pyn_worker *w, struct pyn_
     struct pyn_seat_mark outer;
     size_t frame = 0;
     bool pins = r->pins && s->pins && !r->context;
-    bool interrupted, outer_space;
+    bool interrupted, delivered, outer_space;
 
     r->begun = true;
     if (r->to.pid.len > 0 && !r->gather)
@@ -307,6 +307,7 @@ static void run_request(struct pyn_service *s, struct pyn_worker *w, struct pyn_
         outcome = PYN_CALL_ERROR;
     } else if (outcome == PYN_CALL_REFUSED) {
         pyn_out_truncate(o, 0);
+        pyn_streaming_end(s, w, r, outcome, false);
         move_to_main(s, w, r);
         return;
     }
@@ -315,12 +316,12 @@ static void run_request(struct pyn_service *s, struct pyn_worker *w, struct pyn_
     learn(s, r, pyn_worker_done(w));
     count(s, outcome, interrupted);
     /* What was interrupted is answered by who had it interrupted, perhaps only after this. */
-    if (!interrupted && pyn_request_claim(r)) {
-        if (r->gather)
-            pyn_gather_put(r, o, outcome == PYN_CALL_OK);
-        else if (r->to.pid.len > 0)
-            send_result(s, d, r, o, frame);
-    }
+    delivered = !interrupted && pyn_request_claim(r);
+    pyn_streaming_end(s, w, r, outcome, delivered);
+    if (delivered && r->gather)
+        pyn_gather_put(r, o, outcome == PYN_CALL_OK);
+    else if (delivered && r->to.pid.len > 0)
+        send_result(s, d, r, o, frame);
     pyn_run_dispose(s, r);
 }
 
@@ -361,7 +362,7 @@ void pyn_run_job(void *service, struct pyn_worker *w, struct pyn_job *job)
         pyn_worker_done(w);
         pyn_run_answer(s, r, "timeout");
         pyn_run_dispose(s, r);
-    } else if (pyn_request_is_answered(r) || !pyn_link_is_up(r->link)) {
+    } else if (pyn_request_is_answered(r) || (r->link && !pyn_link_is_up(r->link))) {
         pyn_worker_done(w);
         pyn_run_dispose(s, r);
     } else if (r->context && pyn_context_is_over(r->context)) {
@@ -370,6 +371,9 @@ void pyn_run_job(void *service, struct pyn_worker *w, struct pyn_job *job)
         pyn_run_dispose(s, r);
     } else if (r->op == PYN_OP_BIND) {
         pyn_bind_open(s, w, r);
+    } else if (!pyn_streaming_begin(s, w, r)) {
+        pyn_worker_done(w);
+        pyn_run_dispose(s, r);
     } else if (r->job.outer) {
         run_nested(s, w, r);
     } else {

@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "svc/service_private.h"
 
-enum { MAX_RPC = 1 << 20, MAX_WATCHED = 65536, MAX_NAMES = 65536, WORKER_STACK = 16 * 1024 * 1024 };
+enum { MAX_RPC = 1 << 20, MAX_WATCHED = 65536, MAX_NAMES = 65536, MAX_STREAMS = 4096, WORKER_STACK = 16 * 1024 * 1024 };
 
 /* ---- the pool's operations that are not run.c's ---- */
 
@@ -88,10 +88,11 @@ struct pyn_service *pyn_service_start(const struct pyn_service_config *config, c
     s->fatal_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     s->watch = pyn_watch_new(MAX_WATCHED);
     s->rpc = pyn_rpc_table_new(s, MAX_RPC);
+    s->streams = pyn_streams_new(MAX_STREAMS);
     s->links = pyn_links_new(&config->links, &events);
     if (s->mode == PYN_MODE_SUBINTERP)
         s->pins = pyn_pins_new(MAX_WATCHED, MAX_NAMES);
-    if (s->fatal_fd < 0 || !s->watch || !s->rpc || !s->links || !s->remembered ||
+    if (s->fatal_fd < 0 || !s->watch || !s->rpc || !s->streams || !s->links || !s->remembered ||
         (s->mode == PYN_MODE_SUBINTERP && !s->pins))
         snprintf(error, size, "out of memory or descriptors");
     else if (!start_pool(s))
@@ -147,6 +148,7 @@ bool pyn_service_drain(struct pyn_service *s, uint64_t deadline)
     bool ended;
 
     atomic_store(&s->draining, true);
+    pyn_streaming_shut(s, &(struct pyn_streams_match){0});
     ended = wait_for_none(s, deadline);
     wait_for_output(s, deadline);
     return ended;
@@ -170,6 +172,7 @@ bool pyn_service_stop(struct pyn_service *s, uint64_t deadline)
     bool ended;
 
     atomic_store(&s->draining, true);
+    pyn_streaming_shut(s, &(struct pyn_streams_match){0});
     pyn_guard_cancel(s, any, NULL, "stopping");
     pyn_rpc_link_down(s->rpc, NULL);
     ended = wait_for_none(s, deadline);
@@ -187,6 +190,7 @@ void pyn_service_free(struct pyn_service *s)
     pyn_rpc_table_free(s->rpc);
     pyn_watch_free(s->watch);
     pyn_pins_free(s->pins);
+    pyn_streams_free(s->streams);
     pyn_refused_free(&s->refused);
     pyn_remembered_free(s->remembered);
     pyn_contexts_fini(&s->contexts);

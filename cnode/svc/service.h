@@ -2,6 +2,7 @@
  *
  *   dispatch.c  messages of peers: pings, monitors, requests; admission
  *   run.c       a request on its worker: deadlines, the call, the answer
+ *   streaming.c streams: opened, asked for items, closed; streams.c is their table
  *   pins.c      which interpreter holds the __main__ of which caller
  *   watch.c     monitors of callers, so that a death is noticed
  *   guard.c     the watchdog: deadlines, interrupts, stuck workers, ticks

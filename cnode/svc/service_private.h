@@ -15,6 +15,7 @@
 #include "svc/request.h"
 #include "svc/rpc.h"
 #include "svc/service.h"
+#include "svc/streams.h"
 #include "svc/watch.h"
 
 /* Calls nested deeper than this (Python, Erlang, Python, ...) are refused, well before the C stack ends. */
@@ -48,6 +49,7 @@ struct pyn_service {
     struct pyn_remembered *remembered;
     unsigned max_groups; /* interpreters that there can ever be, the main one included */
     struct pyn_contexts contexts;
+    struct pyn_streams *streams;
     uint64_t started;
     int fatal_fd;
 
@@ -93,6 +95,8 @@ void pyn_run_detach(void *service, struct pyn_worker *w);
 void pyn_run_job(void *service, struct pyn_worker *w, struct pyn_job *job);
 void pyn_run_flush(void *service, struct pyn_worker *w);
 uint64_t pyn_run_estimate(void *service, struct pyn_job *job);
+/* Something was sent to the link, and is flushed with the worker's answers. */
+void pyn_run_touch(struct pyn_desk *d, struct pyn_link *l);
 /* The request that the calling thread runs, and the worker that it is; NULL on threads of Python's own. */
 struct pyn_request *pyn_run_current(void);
 struct pyn_worker *pyn_run_worker(void);
@@ -113,6 +117,28 @@ void pyn_guard_wake(struct pyn_service *s);
 /* Ends requests that match, waiting and running; those that wait are answered with reason (NULL: not at all). */
 void pyn_guard_cancel(struct pyn_service *s, bool (*match)(void *ctx, const struct pyn_request *r), void *ctx,
                       const char *reason);
+
+/* streaming.c */
+/* A request for items goes where its stream is. */
+void pyn_streaming_route(struct pyn_service *s, struct pyn_request *r);
+/* Whether w's interpreter has the stream that r asks; true for every other request. */
+bool pyn_streaming_at_home(struct pyn_service *s, const struct pyn_request *r, const struct pyn_worker *w);
+/* Around every request on its worker, attached; nothing but requests of streams are concerned. _begin false: it was
+ * answered, and is not to be run. _end comes before the answer is sent, as the next request may follow that at once;
+ * delivered: the answer will be sent. */
+PYN_MUSTCHECK bool pyn_streaming_begin(struct pyn_service *s, struct pyn_worker *w, struct pyn_request *r);
+void pyn_streaming_end(struct pyn_service *s, struct pyn_worker *w, struct pyn_request *r,
+                       enum pyn_call_outcome outcome, bool delivered);
+/* Ends all streams that match. Any thread. */
+void pyn_streaming_shut(struct pyn_service *s, const struct pyn_streams_match *match);
+/* Ends the stream, and what is asked of it with {error, interrupted}. */
+void pyn_streaming_close(struct pyn_service *s, uint64_t number);
+/* r sends messages while it runs, which may have to be flushed by others. */
+bool pyn_streaming_sends(const struct pyn_request *r);
+/* See py/bridge.h. The context is the table of requests to the coordinator. */
+size_t pyn_streaming_item_begin(void *table, struct pyn_out *out);
+void pyn_streaming_item_send(void *table, size_t frame, struct pyn_out *out);
+void pyn_streaming_item_flush(void *table);
 
 /* admin.c */
 /* {ok, Facts}, and the map Facts alone. */
