@@ -54,6 +54,21 @@
 -export([ctx_exec/2]).
 -export([ctx_exec/3]).
 
+%% Streams.
+-export([stream/3]).
+-export([stream/4]).
+-export([stream/5]).
+-export([stream_eval/1]).
+-export([stream_eval/2]).
+-export([stream_eval/3]).
+-export([stream_start/3]).
+-export([stream_start/4]).
+-export([stream_start/5]).
+-export([stream_cancel/1]).
+
+%% What is under way.
+-export([interrupt/1]).
+
 %% Erlang functions for Python.
 -export([register_function/2]).
 -export([register_function/3]).
@@ -129,15 +144,8 @@ eval(Code, Locals) ->
     eval(Code, Locals, ?DEFAULT_TIMEOUT).
 
 -spec eval(code(), map(), options()) -> result().
-eval(Code, Locals, Options) when is_map(Locals) ->
-    case {py_args:code(Code), py_call:how(Options)} of
-        {{error, _} = Error, _} -> Error;
-        {_, {error, _} = Error} -> Error;
-        {Text, How} ->
-            py_call:run(eval, How, py_proto:eval(Text, Locals, py_call:request_options(How)))
-    end;
-eval(_, _, _) ->
-    {error, invalid_args}.
+eval(Code, Locals, Options) ->
+    with_eval(Code, Locals, Options, fun py_call:run/3).
 
 -spec exec(code()) -> ok | {error, term()}.
 exec(Code) ->
@@ -299,6 +307,66 @@ ctx_exec(Ctx, Code) ->
 -spec ctx_exec(py_context:ctx(), code(), options()) -> ok | {error, term()}.
 ctx_exec(Ctx, Code, Options) ->
     py_context:within(Ctx, fun() -> exec(Code, Options) end).
+
+%% Streams.
+
+%% All items of the iterator that the function returns, in one list; of another value a list of that.
+-spec stream(name(), name(), list()) -> result().
+stream(Module, Function, Args) ->
+    stream(Module, Function, Args, #{}, ?DEFAULT_TIMEOUT).
+
+-spec stream(name(), name(), list(), map()) -> result().
+stream(Module, Function, Args, Kwargs) ->
+    stream(Module, Function, Args, Kwargs, ?DEFAULT_TIMEOUT).
+
+-spec stream(name(), name(), list(), map(), options()) -> result().
+stream(Module, Function, Args, Kwargs, Options) ->
+    with_call(Module, Function, Args, Kwargs, Options, fun py_stream:collect/3).
+
+-spec stream_eval(code()) -> result().
+stream_eval(Code) ->
+    stream_eval(Code, #{}, ?DEFAULT_TIMEOUT).
+
+-spec stream_eval(code(), map()) -> result().
+stream_eval(Code, Locals) ->
+    stream_eval(Code, Locals, ?DEFAULT_TIMEOUT).
+
+-spec stream_eval(code(), map(), options()) -> result().
+stream_eval(Code, Locals, Options) ->
+    with_eval(Code, Locals, Options, fun py_stream:collect/3).
+
+%% Items as they come: {py_stream, Ref, {data, Value} | done | {error, Reason}} to the owner.
+-spec stream_start(name(), name(), list()) -> {ok, reference()} | {error, term()}.
+stream_start(Module, Function, Args) ->
+    stream_start(Module, Function, Args, #{}, #{}).
+
+%% Keyword arguments. But a map with the key `owner` alone, and a pid as its value, is options.
+-spec stream_start(name(), name(), list(), map()) -> {ok, reference()} | {error, term()}.
+stream_start(Module, Function, Args, #{owner := Owner} = Options) when is_pid(Owner), map_size(Options) =:= 1 ->
+    stream_start(Module, Function, Args, #{}, Options);
+stream_start(Module, Function, Args, Kwargs) ->
+    stream_start(Module, Function, Args, Kwargs, #{}).
+
+-spec stream_start(name(), name(), list(), map(), py_stream:options()) -> {ok, reference()} | {error, term()}.
+stream_start(Module, Function, Args, Kwargs, Options) ->
+    case py_stream:split(Options) of
+        {error, _} = Error -> Error;
+        {Own, Rest} ->
+            Start = fun(Kind, How, Request) -> py_stream:start(Kind, How, Request, Own) end,
+            with_call(Module, Function, Args, Kwargs, Rest, Start)
+    end.
+
+%% Nothing of the stream comes after this, if the owner calls it.
+-spec stream_cancel(reference()) -> ok.
+stream_cancel(Ref) ->
+    py_stream:cancel(Ref).
+
+%% What is under way.
+
+%% What runs for a reference of call_async or stream_start, or in a context, ends with {error, interrupted}.
+-spec interrupt(reference() | py_context:ctx()) -> ok | {error, term()}.
+interrupt(What) ->
+    py_interrupt:interrupt(What).
 
 %% Erlang functions for Python.
 
@@ -496,3 +564,12 @@ with_call(Module, Function, Args, Kwargs, Options, Next) ->
 
 with_request({error, _} = Error, _, _) -> Error;
 with_request({Kind, Request}, How, Next) -> Next(Kind, How, Request).
+
+with_eval(Code, Locals, Options, Next) when is_map(Locals) ->
+    case {py_args:code(Code), py_call:how(Options)} of
+        {{error, _} = Error, _} -> Error;
+        {_, {error, _} = Error} -> Error;
+        {Text, How} -> Next(eval, How, py_proto:eval(Text, Locals, py_call:request_options(How)))
+    end;
+with_eval(_, _, _, _) ->
+    {error, invalid_args}.

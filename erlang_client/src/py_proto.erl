@@ -9,6 +9,10 @@
 %%     {call_all, M, F, Args, Kwargs, Opts} | {exec_all, Code, Opts}
 %%                        the same in every interpreter, answered {ok, [{Interpreter, Result}]}
 %%     {forget, Key}      what was remembered by that key
+%%     {stream, M, F, Args, Kwargs, Opts}      answered {ok, Stream}
+%%     {stream_next, Stream, Max, Opts}        answered {ok, {Count, more | done | {error, Reason}}}, and for each
+%%                                             item, before that, the message {py_item, Stream, Item} to who asks
+%%     {stream_close, Stream}                  answered ok; so does the death of who opened it
 %%     info | version
 %%     sync               answered `ok` at once, behind everything that was sent to the same node before
 %%     {bind, Opts}       answered {ok, Context}, a number: a worker for calls with the option ctx => Context alone
@@ -17,9 +21,9 @@
 %%
 %% M and F are atoms or binaries (dotted names are fine), Args a list, Kwargs and Locals maps with keys that are atoms
 %% or binaries, Code a binary. Opts is a timeout (milliseconds or `infinity`, counted from the arrival at the C-node)
-%% or a map #{timeout, traceback, chain, span, ctx}, for call_all and exec_all also remember (a key, a binary) and
-%% replay (boolean: not when it is remembered already); it is sent as the plain timeout when it says nothing else, so
-%% that the usual call is short.
+%% or a map #{timeout, traceback, chain, span, ctx, home (a pid: its definitions in place of the caller's), collect (boolean:
+%% the items of an iterator)}, for call_all and exec_all also remember (a key, a binary) and replay (boolean: not when it
+%% is remembered already); it is sent as the plain timeout when it says nothing else, so that the usual call is short.
 %%
 %% Forms:
 %%
@@ -42,6 +46,8 @@
 -export([call/5]).
 -export([eval/3]).
 -export([exec/2]).
+-export([stream/1]).
+-export([stream_next/3]).
 -export([options/3]).
 -export([call_all/5]).
 -export([exec_all/2]).
@@ -51,6 +57,7 @@
 -export([bind/1]).
 -export([unbind/1]).
 -export([interrupt/1]).
+-export([with_option/3]).
 -export([set_timeout/2]).
 -export([without_chain/1]).
 -export([server/1]).
@@ -71,13 +78,21 @@
 -export_type([request/0, command/0, options/0, all_options/0, result/0, info/0, link/0]).
 
 -type name() :: atom() | binary().
--type options() ::
-    timeout()
-    | #{timeout := timeout(), traceback => boolean(), chain => term(), span => integer(), ctx => pos_integer()}.
+-type options() :: timeout() | #{
+    timeout := timeout(),
+    traceback => boolean(),
+    chain => term(),
+    span => integer(),
+    ctx => pos_integer(),
+    home => pid(),
+    collect => boolean()
+}.
 -type request() ::
     {call, name(), name(), list(), map(), options()}
     | {eval, binary(), map(), options()}
     | {exec, binary(), options()}
+    | {stream, name(), name(), list(), map(), options()}
+    | {stream_next, pos_integer(), pos_integer(), options()}
     | all_request()
     | {forget, binary()}.
 -type all_options() :: #{timeout := timeout(), chain => term(), remember => binary(), replay => boolean()}.
@@ -109,6 +124,15 @@ eval(Code, Locals, Opts) ->
 -spec exec(binary(), options()) -> request().
 exec(Code, Opts) ->
     {exec, Code, Opts}.
+
+%% Of a call: its value is kept, and its items are asked for.
+-spec stream(request()) -> request().
+stream({call, M, F, Args, Kwargs, Opts}) ->
+    {stream, M, F, Args, Kwargs, Opts}.
+
+-spec stream_next(pos_integer(), pos_integer(), options()) -> request().
+stream_next(Stream, Max, Opts) ->
+    {stream_next, Stream, Max, Opts}.
 
 -spec options(timeout(), boolean(), term()) -> options().
 options(Timeout, false, undefined) -> Timeout;
@@ -151,6 +175,14 @@ unbind(Context) ->
 -spec interrupt(pos_integer()) -> command().
 interrupt(Context) ->
     {interrupt, Context}.
+
+-spec with_option(request(), atom(), term()) -> request().
+with_option(Request, Key, Value) ->
+    Last = tuple_size(Request),
+    case element(Last, Request) of
+        #{} = Opts -> setelement(Last, Request, Opts#{Key => Value});
+        Timeout -> setelement(Last, Request, #{timeout => Timeout, Key => Value})
+    end.
 
 %% The same request with less time.
 -spec set_timeout(request(), timeout()) -> request().

@@ -22,6 +22,7 @@ init(#{max_concurrent := Max} = Config) ->
     ok = py_semaphore:create(Max),
     ok = py_async:create(),
     ok = py_everywhere:create(),
+    ok = py_stream:create(),
     ok = py_shared_sup:create(Config),
     {ok, {#{strategy => rest_for_one, intensity => 5, period => 10}, [
         #{id => py_dist, start => {py_dist, start_link, []}},
@@ -31,6 +32,8 @@ init(#{max_concurrent := Max} = Config) ->
         #{id => py_node_sup, start => {py_node_sup, start_link, [Config]}, type => supervisor},
         %% Behind the C-nodes: at the stop it has them forget, while they are connected.
         #{id => py_everywhere, start => {py_everywhere, start_link, []}},
+        %% Streams end with the routes that they were opened by.
+        #{id => py_stream, start => {py_stream, start_link, []}, type => supervisor},
         #{id => py_semaphore, start => {py_semaphore, start_link, []}},
         %% Waits at the start of the application only: a restart of others must not wait for anything.
         #{id => ready, start => {py_node_sup, await, [Config]}, restart => temporary}

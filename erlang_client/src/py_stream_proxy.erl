@@ -1,0 +1,282 @@
+%% The process of one stream: asks the C-node for items and sends them to the owner, so that the owner never has more
+%% than a window of them unread.
+%%
+%% The owner gets plain messages and gives no sign when it has taken one. What is unread is at most what was sent since
+%% the process last knew, and at most what is in the owner's mailbox. So after each window it *looks*: at the length of
+%% the mailbox, on whatever node the owner is, and waits between two looks, longer and longer up to 50 ms. When the
+%% mailbox holds other messages too, so that its length says little, it has those of this stream counted, there: as
+%% often as something has changed, and else now and then. A mailbox of more than 10000 messages is not gone through: its
+%% owner gets nothing more before it has read some.
+%%
+%% States:
+%%
+%%     opening   another process, the opener, has a slot of the semaphore and waits for the C-node to open the stream,
+%%               which belongs to this process there. So this one can be told to end meanwhile.
+%%     pulling   the C-node was asked for as many items as there is room for.
+%%     looking   the owner's node was asked what is unread.
+%%     waiting   for some time, before the next look, or because the C-node was overloaded.
+%%
+%% It says nothing to the C-node when it ends: that watches it, interrupts what it asked for and closes the generator.
+-module(py_stream_proxy).
+-behaviour(gen_statem).
+
+-export([start_link/1]).
+
+%% Called by erpc.
+-export([unread/2]).
+
+%% gen_statem.
+-export([callback_mode/0]).
+-export([init/1]).
+-export([terminate/3]).
+
+%% States.
+-export([opening/3]).
+-export([pulling/3]).
+-export([looking/3]).
+-export([waiting/3]).
+
+-include("py_call.hrl").
+
+-record(data, {
+    ref :: reference(),
+    owner :: pid(),
+    window :: pos_integer(),
+    how :: py_call:how(),
+    item_timeout :: timeout(),
+    opener :: undefined | pid(),
+    node :: undefined | node(),
+    link :: undefined | py_proto:link(),
+    stream :: undefined | pos_integer(),
+    %% The request, to the C-node or to the owner's node.
+    asked :: undefined | reference() | erpc:request_id(),
+    %% Messages that may be in the owner's mailbox.
+    unread = 0 :: non_neg_integer(),
+    %% Looks since there was room, and the length of the mailbox when it was gone through.
+    looks = 0 :: non_neg_integer(),
+    counted = none :: none | non_neg_integer(),
+    wait = 1 :: pos_integer()
+}).
+
+-type event_result() :: gen_statem:event_handler_result(atom(), #data{}).
+
+-define(PIN, '$py_node').
+-define(MAX_WAIT_MS, 50).
+-define(MAX_COUNTED, 10000).
+%% Counted after so many looks in any case, and each time that so many have passed.
+-define(FIRST_COUNT, 3).
+-define(COUNT_EACH, 20).
+
+-spec start_link(map()) -> gen_statem:start_ret().
+start_link(Begin) ->
+    gen_statem:start_link(?MODULE, Begin, []).
+
+-spec callback_mode() -> gen_statem:callback_mode_result().
+callback_mode() ->
+    state_functions.
+
+-spec init(map()) -> {ok, opening, #data{}}.
+init(#{ref := Ref, owner := Owner, window := Window, how := How, item_timeout := ItemTimeout} = Begin) ->
+    _ = process_flag(trap_exit, true),
+    _ = erlang:monitor(process, Owner),
+    ok = py_stream:enlist(Ref, self()),
+    Self = self(),
+    Opener = spawn_link(fun() -> exit({opened, open(Self, Begin)}) end),
+    {ok, opening, #data{
+        ref = Ref, owner = Owner, window = Window, how = How, item_timeout = ItemTimeout, opener = Opener
+    }}.
+
+%% An end that nobody wanted is told to the owner, too.
+-spec terminate(term(), atom(), #data{}) -> ok.
+terminate(Reason, _, #data{ref = Ref, opener = Opener} = Data) ->
+    _ = is_pid(Opener) andalso exit(Opener, kill),
+    _ = case Reason of
+        normal -> ok;
+        shutdown -> tell(gone(Data), Data);
+        {shutdown, _} -> tell(gone(Data), Data);
+        _ -> tell({error, {stream_failed, Reason}}, Data)
+    end,
+    py_stream:delist(Ref).
+
+gone(#data{node = undefined}) -> {error, no_nodes};
+gone(#data{node = Node}) -> {error, {nodedown, Node}}.
+
+%% The opener.
+
+open(Proxy, #{kind := Kind, how := How, request := Request, pin := Pin}) ->
+    _ = put(?PIN, Pin),
+    py_call:run(Kind, How, Request, fun(Node, Link, Req, Timeout) -> open_at(Proxy, Node, Link, Req, Timeout) end).
+
+open_at(Proxy, Node, Link, Request, Timeout) ->
+    Ref = py_proto:send_as(Proxy, Node, Link, Request),
+    case py_proto:await_answer(Ref, Timeout) of
+        {result, {ok, Stream}} -> {ok, {Node, Link, Stream}};
+        {result, {error, _} = Error} -> Error;
+        {down, Reason} -> {error, py_link:reason(Node, Reason)};
+        timeout -> {error, timeout}
+    end.
+
+%% opening
+
+-spec opening(gen_statem:event_type(), term(), #data{}) -> event_result().
+opening(info, {'EXIT', Opener, {opened, {ok, {Node, Link, Stream}}}}, #data{opener = Opener} = Data) ->
+    %% Also while nothing is asked the loss of the node is noticed.
+    _ = erlang:monitor(process, Link),
+    pull(Data#data{opener = undefined, node = Node, link = Link, stream = Stream});
+opening(info, {'EXIT', Opener, {opened, {error, Reason}}}, #data{opener = Opener} = Data) ->
+    ended({error, Reason}, Data#data{opener = undefined});
+opening(info, {'EXIT', Opener, Reason}, #data{opener = Opener} = Data) ->
+    {stop, Reason, Data#data{opener = undefined}};
+opening(Type, Event, Data) ->
+    common(Type, Event, Data).
+
+%% pulling
+
+pull(#data{node = Node, link = Link, stream = Stream, window = Window, unread = Unread} = Data) ->
+    Request = py_proto:stream_next(Stream, Window - Unread, options(Data)),
+    {next_state, pulling, Data#data{asked = py_proto:send_as(self(), Node, Link, Request)}}.
+
+%% In a callback the worker that waits for it may be the only one that has the stream's interpreter. The C-node knows by
+%% itself in which context the stream is.
+options(#data{how = How, item_timeout = Timeout}) ->
+    py_call:request_options(How#how{timeout = Timeout, ctx = undefined}).
+
+-spec pulling(gen_statem:event_type(), term(), #data{}) -> event_result().
+pulling(info, {py_item, Stream, Item}, #data{stream = Stream, unread = Unread} = Data) ->
+    ok = tell({data, Item}, Data),
+    {keep_state, Data#data{unread = Unread + 1}};
+pulling(info, Message, #data{asked = Ref, node = Node} = Data) ->
+    case py_proto:answer(Ref, Message, other) of
+        {result, Result} -> pulled(Result, Data#data{asked = undefined});
+        {down, Reason} -> ended({error, py_link:reason(Node, Reason)}, Data);
+        other -> common(info, Message, Data)
+    end;
+pulling(Type, Event, Data) ->
+    common(Type, Event, Data).
+
+pulled({ok, {_, more}}, Data) ->
+    go_on(Data#data{wait = 1});
+pulled({ok, {_, Last}}, Data) ->
+    ended(Last, Data);
+pulled({error, {overloaded, _, _}}, Data) ->
+    wait(Data);
+pulled({error, no_such_stream}, #data{how = How} = Data) ->
+    ended({error, closed(How)}, Data);
+pulled({error, _} = Error, Data) ->
+    ended(Error, Data).
+
+go_on(Data) ->
+    case has_room(Data) of
+        true -> pull(Data#data{looks = 0, counted = none});
+        false -> look(Data)
+    end.
+
+%% The C-node has closed the stream: with its context, or because somebody told it to.
+closed(#how{ctx = undefined}) -> cancelled;
+closed(_) -> context_lost.
+
+%% A quarter of the window has to be free, so that a quick owner is not sent items one by one.
+has_room(#data{window = Window, unread = Unread}) ->
+    Unread =< Window - max(1, Window div 4).
+
+%% looking
+
+look(#data{owner = Owner} = Data) when node(Owner) =:= node() ->
+    case erlang:process_info(Owner, message_queue_len) of
+        {message_queue_len, Length} -> seen(Length, Data);
+        undefined -> wait(Data)
+    end;
+look(#data{owner = Owner} = Data) ->
+    ask(node(Owner), erlang, process_info, [Owner, message_queue_len], Data).
+
+%% Where the owner lives there may be no code of ours.
+count(#data{owner = Owner, ref = Ref} = Data) when node(Owner) =:= node() ->
+    ask(node(), ?MODULE, unread, [Owner, Ref], Data);
+count(#data{owner = Owner, ref = Ref} = Data) ->
+    {ok, Tokens, _} = erl_scan:string(
+        "length([R || {py_stream, R, _} <- element(2, erlang:process_info(Owner, messages)), R =:= Ref])."
+    ),
+    {ok, Expressions} = erl_parse:parse_exprs(Tokens),
+    ask(node(Owner), erl_eval, exprs, [Expressions, [{'Owner', Owner}, {'Ref', Ref}]], Data).
+
+-spec unread(pid(), reference()) -> non_neg_integer().
+unread(Owner, Ref) ->
+    {_, Messages} = erlang:process_info(Owner, messages),
+    length([R || {py_stream, R, _} <- Messages, R =:= Ref]).
+
+ask(Node, M, F, Args, Data) ->
+    {next_state, looking, Data#data{asked = erpc:send_request(Node, M, F, Args)}}.
+
+-spec looking(gen_statem:event_type(), term(), #data{}) -> event_result().
+looking(info, Message, #data{asked = Asked} = Data) ->
+    try erpc:check_response(Message, Asked) of
+        {response, {message_queue_len, Length}} -> seen(Length, Data#data{asked = undefined});
+        {response, {value, Unread, _}} -> pull_or_wait(at_most(Unread, Data#data{asked = undefined}));
+        {response, Unread} when is_integer(Unread) -> pull_or_wait(at_most(Unread, Data#data{asked = undefined}));
+        {response, undefined} -> wait(Data#data{asked = undefined});
+        no_response -> common(info, Message, Data)
+    catch
+        %% The owner is gone, as its monitor will say, or could not be looked at.
+        _:_ -> wait(Data#data{asked = undefined})
+    end;
+looking(Type, Event, Data) ->
+    common(Type, Event, Data).
+
+seen(Length, #data{looks = Looks} = Data0) ->
+    Data = at_most(Length, Data0#data{looks = Looks + 1}),
+    case not has_room(Data) andalso worth_counting(Length, Data) of
+        true -> count(Data#data{counted = Length});
+        false -> pull_or_wait(Data)
+    end.
+
+worth_counting(Length, _) when Length > ?MAX_COUNTED -> false;
+worth_counting(_, #data{looks = Looks}) when Looks rem ?COUNT_EACH =:= 0 -> true;
+worth_counting(Length, #data{counted = Length}) -> false;
+worth_counting(Length, #data{unread = Unread, looks = Looks}) -> Length > Unread orelse Looks >= ?FIRST_COUNT.
+
+%% An owner that reads is looked at more often.
+at_most(Number, #data{unread = Unread, wait = Wait} = Data) when Number < Unread ->
+    Data#data{unread = Number, wait = max(1, Wait div 4)};
+at_most(_, Data) ->
+    Data.
+
+pull_or_wait(Data) ->
+    case has_room(Data) of
+        true -> go_on(Data);
+        false -> wait(Data)
+    end.
+
+%% waiting
+
+wait(#data{wait = Wait} = Data) ->
+    {next_state, waiting, Data#data{wait = min(?MAX_WAIT_MS, Wait * 2)}, [{state_timeout, Wait, over}]}.
+
+-spec waiting(gen_statem:event_type(), term(), #data{}) -> event_result().
+waiting(state_timeout, over, Data) ->
+    go_on(Data);
+waiting(Type, Event, Data) ->
+    common(Type, Event, Data).
+
+%% What is the same in all states.
+
+common(info, {cancel, Owner}, #data{owner = Owner}) ->
+    {stop, normal};
+common(info, {cancel, _}, Data) ->
+    ended({error, cancelled}, Data);
+common(info, interrupt, Data) ->
+    ended({error, interrupted}, Data);
+common(info, {'DOWN', _, process, Owner, _}, #data{owner = Owner}) ->
+    {stop, normal};
+common(info, {'DOWN', _, process, Link, Reason}, #data{link = Link, node = Node} = Data) ->
+    ended({error, py_link:reason(Node, Reason)}, Data);
+common(_, _, _) ->
+    keep_state_and_data.
+
+ended(Last, Data) ->
+    tell(Last, Data),
+    {stop, normal, Data}.
+
+%% No connection is made for it: when there is none, the owner is as good as dead.
+tell(What, #data{ref = Ref, owner = Owner}) ->
+    _ = erlang:send(Owner, {py_stream, Ref, What}, [noconnect]),
+    ok.
