@@ -26,7 +26,7 @@ static void add_free(struct pyn_streams *t, uint64_t number, uint64_t link_id, c
 /* How many are to be closed by the caller; the last one's number goes to *last. */
 static unsigned end_all(struct pyn_streams *t, struct pyn_streams_match match, uint64_t *last)
 {
-    struct pyn_stream_place place = {-1, 0};
+    struct pyn_stream_place place = {.group = -1};
     unsigned count = 0;
 
     while (pyn_streams_end(t, &match, last, &place)) {
@@ -72,7 +72,7 @@ END_TEST
 START_TEST(taking_and_giving)
 {
     struct pyn_streams *t = pyn_streams_new(10);
-    struct pyn_stream_place place = {0, 0};
+    struct pyn_stream_place place = {0};
 
     ck_assert(add(t, 7, 1, "pid"));
     ck_assert_int_eq(pyn_streams_find(t, 7, &place), PYN_STREAM_BUSY);
@@ -139,6 +139,7 @@ START_TEST(which_are_to_end)
     add_free(t, 5, 3, "b");
     ck_assert_uint_eq(end_all(t, (struct pyn_streams_match){.pid = span_of("a")}, &number), 2);
     ck_assert_uint_eq(end_all(t, (struct pyn_streams_match){.pid = span_of("abc")}, &number), 0);
+    ck_assert_uint_eq(end_all(t, (struct pyn_streams_match){.context = 8}, &number), 0);
     ck_assert_uint_eq(end_all(t, (struct pyn_streams_match){.link_id = 2}, &number), 1);
     ck_assert_uint_eq(number, 4);
     ck_assert_uint_eq(end_all(t, (struct pyn_streams_match){.number = 9}, &number), 0);
