@@ -114,6 +114,7 @@ static bool give_out(struct pyn_service *s, struct plan *plan, struct pyn_link *
     if (!g)
         return false;
     plan->entry = NULL;
+    pyn_guard_wake(s); /* for who waits inside a loop nothing else may begin before its time is over */
     if (plan->count == 0)
         pyn_gather_finish(g);
     for (unsigned i = 0; i < plan->count; i++)
