@@ -28,7 +28,7 @@ endif
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all pynode client demo shell bench test unit ct valgrind fuzz run-fuzz lint tidy format install clean help force
+.PHONY: all pynode client demo shell bench test unit ct valgrind fuzz run-fuzz lint spec-coverage tidy format install clean help force
 
 # --- Python and ei: found once for each PYTHON_CONFIG, kept in build/flags --------------------------------------------
 FLAGS := build/flags/$(or $(subst /,_,$(PYTHON_CONFIG)),default).mk
@@ -160,6 +160,8 @@ run-fuzz: $(FUZZ_BIN)
 lint: $(B)/libpynode.a ## layers, banned functions, sizes, exported symbols, formatting
 	@bad=0; for check in lint-layers lint-banned 'lint-exports $<' 'format --check'; do \
 	 scripts/$$check || bad=1; done; exit $$bad
+spec-coverage: client ## what of docs/spec/api.md is not exported, specified, documented or tested
+	@scripts/spec-coverage
 tidy: $(FLAGS) ## clang-tidy over cnode (slow)
 	@clang-tidy --quiet --warnings-as-errors='*' $(SRC) cnode/main.c -- \
 	 $(filter-out -Werror,$(PYN_CFLAGS)) $(PY_CFLAGS) $(EI_CFLAGS)
