@@ -4,6 +4,7 @@
 #include "py/host.h"
 #include "py/host_private.h"
 #include "py/library.h"
+#include "py/module_docs.h"
 #include "py/module_ops.h"
 #include "py/memtrace.h"
 
@@ -53,7 +54,7 @@ static PyObject *module_node(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(un
 }
 
 static PyMethodDef methods[] = {
-    {"node", module_node, METH_NOARGS, "node() -> str\n\nThe name of this node, such as 'py1@host'."},
+    {"node", module_node, METH_NOARGS, PYN_DOC_NODE},
     {"_log", module_log, METH_VARARGS, NULL},
     {"_library", module_library, METH_O, NULL},
     {"_load_in_main", module_load_in_main, METH_O, NULL},
@@ -104,14 +105,8 @@ static PyModuleDef_Slot slots[] = {
 };
 
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT,
-    .m_name = "erlang",
-    .m_doc = "The Erlang cluster that this Python code runs in.",
-    .m_size = sizeof(struct pyn_types),
-    .m_methods = methods,
-    .m_slots = slots,
-    .m_traverse = module_traverse,
-    .m_clear = module_clear,
+    PyModuleDef_HEAD_INIT, .m_name = "erlang", .m_doc = PYN_DOC_MODULE,       .m_size = sizeof(struct pyn_types),
+    .m_methods = methods,  .m_slots = slots,   .m_traverse = module_traverse, .m_clear = module_clear,
     .m_free = module_free,
 };
 

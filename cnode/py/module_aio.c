@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include "py/host_private.h"
+#include "py/module_docs.h"
 #include "py/module_ops.h"
 
 #define NOTIFIER "erlang.notifier"
@@ -166,10 +167,7 @@ static PyObject *async_call(PyObject *Py_UNUSED(module), PyObject *args)
 #define FAST(f) ((PyCFunction)(void (*)(void))(f))
 
 PyMethodDef pyn_module_aio[] = {
-    {"async_call", async_call, METH_VARARGS,
-     "async_call(name, *args) -> awaitable\n\nAs call(), for coroutines: the loop goes on while Erlang works. "
-     "Cancelling it ends the\n"
-     "Erlang function too."},
+    {"async_call", async_call, METH_VARARGS, PYN_DOC_ASYNC_CALL},
     {"_loop_open", loop_open, METH_NOARGS, NULL},
     {"_loop_fd", loop_fd, METH_O, NULL},
     {"_loop_ask", FAST(loop_ask), METH_FASTCALL, NULL},

@@ -66,6 +66,6 @@ int pyn_module_add_all(PyObject *module)
 }
 
 PyMethodDef pyn_module_dir[] = {
-    {"__dir__", module_dir, METH_NOARGS, NULL},
+    {"__dir__", module_dir, METH_NOARGS, "What is in it, without the registered functions."},
     {NULL, NULL, 0, NULL},
 };

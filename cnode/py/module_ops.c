@@ -4,6 +4,7 @@
 #include "py/bridge.h"
 #include "py/decode.h"
 #include "py/encode.h"
+#include "py/module_docs.h"
 
 /* ---- results ---- */
 
@@ -336,28 +337,16 @@ static PyObject *module_self(PyObject *module, PyObject *Py_UNUSED(unused))
 #define KEYWORDS(f) ((PyCFunction)(void (*)(void))(f))
 
 PyMethodDef pyn_module_ops[] = {
-    {"call", KEYWORDS(module_call), METH_FASTCALL,
-     "call(name, *args)\n\nCalls the Erlang function that was registered by that name (py:register_function/2,3) and "
-     "returns\n"
-     "its result. The function gets one argument, the list of args. Raises CallbackError when it fails or is not\n"
-     "registered, CoordinatorDown when there is no coordinator."},
-    {"__getattr__", module_getattr, METH_O, "erlang.name(*args) is erlang.call('name', *args)."},
-    {"state_get", KEYWORDS(state_get), METH_VARARGS | METH_KEYWORDS,
-     "state_get(key, default=None)\n\nThe value that the cluster's shared state holds for the key."},
-    {"state_set", KEYWORDS(state_set), METH_VARARGS | METH_KEYWORDS,
-     "state_set(key, value)\n\nStores the value; every worker and node sees it."},
-    {"state_delete", state_delete, METH_O, "state_delete(key)\n\nRemoves the key; one that is not there is no error."},
-    {"state_clear", state_clear, METH_NOARGS, "state_clear()\n\nRemoves every key."},
-    {"state_keys", state_keys, METH_NOARGS, "state_keys() -> list"},
-    {"state_incr", KEYWORDS(state_incr), METH_VARARGS | METH_KEYWORDS,
-     "state_incr(key, by=1) -> int\n\nAdds to a counter, atomically, and returns its new value. A missing key starts "
-     "at 0;\n"
-     "TypeError when the key holds no integer."},
-    {"state_decr", KEYWORDS(state_decr), METH_VARARGS | METH_KEYWORDS, "state_decr(key, by=1) -> int"},
-    {"send", KEYWORDS(module_send), METH_VARARGS | METH_KEYWORDS,
-     "send(to, term)\n\nSends a message to a process: an erlang.Pid, a registered name on the coordinator (str or "
-     "Atom), or a\n"
-     "tuple (Atom(name), Atom(node)). Does not wait for anything."},
-    {"self", module_self, METH_NOARGS, "self() -> erlang.Pid\n\nThe process that stands for this node."},
+    {"call", KEYWORDS(module_call), METH_FASTCALL, PYN_DOC_CALL},
+    {"__getattr__", module_getattr, METH_O, PYN_DOC_GETATTR},
+    {"state_get", KEYWORDS(state_get), METH_VARARGS | METH_KEYWORDS, PYN_DOC_STATE_GET},
+    {"state_set", KEYWORDS(state_set), METH_VARARGS | METH_KEYWORDS, PYN_DOC_STATE_SET},
+    {"state_delete", state_delete, METH_O, PYN_DOC_STATE_DELETE},
+    {"state_clear", state_clear, METH_NOARGS, PYN_DOC_STATE_CLEAR},
+    {"state_keys", state_keys, METH_NOARGS, PYN_DOC_STATE_KEYS},
+    {"state_incr", KEYWORDS(state_incr), METH_VARARGS | METH_KEYWORDS, PYN_DOC_STATE_INCR},
+    {"state_decr", KEYWORDS(state_decr), METH_VARARGS | METH_KEYWORDS, PYN_DOC_STATE_DECR},
+    {"send", KEYWORDS(module_send), METH_VARARGS | METH_KEYWORDS, PYN_DOC_SEND},
+    {"self", module_self, METH_NOARGS, PYN_DOC_SELF},
     {NULL, NULL, 0, NULL},
 };

@@ -265,7 +265,10 @@ static const struct {
     reprfunc repr;
     PyGetSetDef *getset;
 } KINDS[PYN_OPAQUE_KINDS] = {
-    [PYN_OPAQUE_PID] = {"erlang.Pid", "An Erlang process identifier.", pid_repr, node_getset},
+    [PYN_OPAQUE_PID] =
+        {"erlang.Pid",
+         "An Erlang process identifier: hashable, comparable, and the same process when it comes back to Erlang.",
+         pid_repr, node_getset},
     [PYN_OPAQUE_REFERENCE] = {"erlang.Reference", "An Erlang reference.", reference_repr, node_getset},
     [PYN_OPAQUE_PORT] = {"erlang.Port", "An Erlang port.", port_repr, node_getset},
     [PYN_OPAQUE_FUNCTION] = {"erlang.Function", "An Erlang fun.", function_repr, no_getset},

@@ -3,6 +3,7 @@
 #include "etf/utf8.h"
 #include "py/compat.h"
 #include "py/graveyard.h"
+#include "py/module_docs.h"
 #include "py/opaque.h"
 
 enum { ATOM_MAX_CHARS = 255 };
@@ -47,7 +48,7 @@ static PyObject *atom_repr(PyObject *self)
 }
 
 static PyType_Slot atom_slots[] = {
-    {Py_tp_doc, "An Erlang atom: a str that becomes an atom in Erlang."},
+    {Py_tp_doc, (char *)PYN_DOC_ATOM},
     {Py_tp_new, atom_new},
     {Py_tp_repr, atom_repr},
     {0, NULL},
@@ -138,14 +139,13 @@ static int add_exceptions(struct pyn_types *ty, PyObject *module)
 
     if (!defaults)
         return -1;
-    ty->callback_error = PyErr_NewExceptionWithDoc(
-        "erlang.CallbackError", "A registered Erlang function failed: class_, reason and stacktrace say how.",
-        PyExc_RuntimeError, defaults);
+    ty->callback_error = PyErr_NewExceptionWithDoc("erlang.CallbackError", PYN_DOC_CALLBACK_ERROR, PyExc_RuntimeError,
+                                                   defaults);
     Py_DECREF(defaults);
     if (!ty->callback_error || PyModule_AddObjectRef(module, "CallbackError", ty->callback_error) < 0)
         return -1;
-    ty->coordinator_down = PyErr_NewExceptionWithDoc(
-        "erlang.CoordinatorDown", "The coordinator node cannot be reached.", PyExc_ConnectionError, NULL);
+    ty->coordinator_down = PyErr_NewExceptionWithDoc("erlang.CoordinatorDown", PYN_DOC_COORDINATOR_DOWN,
+                                                     PyExc_ConnectionError, NULL);
     if (!ty->coordinator_down)
         return -1;
     return PyModule_AddObjectRef(module, "CoordinatorDown", ty->coordinator_down);

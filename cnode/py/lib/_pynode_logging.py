@@ -17,9 +17,7 @@ _installed = None
 
 
 class ErlangHandler(logging.Handler):
-    """ErlangHandler(level=0)
-
-    A logging.Handler that gives its records to Erlang's logger. setup_logging() puts one on the root logger; make
+    """A logging.Handler that gives its records to Erlang's logger. setup_logging() puts one on the root logger; make
     more of them for loggers of your own, or by dictConfig: {'class': 'erlang.ErlangHandler'}.
     """
 
@@ -107,5 +105,4 @@ def _call_handlers(logger, record):
         _installed.handle(record)
 
 
-for _public in (ErlangHandler, setup_logging):
-    _public.__module__ = "erlang"
+report.publish(ErlangHandler, setup_logging)

@@ -74,3 +74,13 @@ def _plain(value):
     except Exception:
         return text(value, _VALUE_TEXT_MAX)
     return value
+
+
+def publish(*values):
+    """They say of themselves that they are the module erlang's, which is where everybody finds them."""
+    for value in values:
+        value.__module__ = "erlang"
+        if isinstance(value, type):
+            for method in vars(value).values():
+                if hasattr(method, "__code__"):
+                    method.__module__ = "erlang"

@@ -23,9 +23,7 @@ _current = erlang._span
 
 
 class Span:
-    """Span(name, **attributes)
-
-    A stretch of work with a name, for `with` and `async with`:
+    """A stretch of work with a name, for `with` and `async with`:
 
         with erlang.Span("import", file=path) as span:
             ...
@@ -36,7 +34,7 @@ class Span:
     its status `error`. While tracing is off (py:enable_tracing/0 turns it on) it does nothing.
     """
 
-    __slots__ = ("name", "attributes", "span_id", "parent_id", "_events", "_more_events", "_token", "_time", "_ticks")
+    __slots__ = ("name", "attributes", "span_id", "_parent", "_events", "_more_events", "_token", "_time", "_ticks")
 
     def __init__(self, /, name, **attributes):
         self.name = name
@@ -77,7 +75,7 @@ class Span:
 
     def _begin(self):
         self.span_id = _random.getrandbits(59) + 1
-        self.parent_id = _current.get()
+        self._parent = _current.get()
         self._events = []
         self._more_events = 0
         self._time = time.time_ns() // 1000
@@ -95,7 +93,7 @@ class Span:
             ends = {"exception": report.text(error, 10_000), "exception_type": type(error).__name__}
         if self._more_events:
             ends["events_dropped"] = self._more_events
-        head = (self.span_id, self.parent_id or _UNDEFINED, report.text(self.name, 1000), self._time,
+        head = (self.span_id, self._parent or _UNDEFINED, report.text(self.name, 1000), self._time,
                 self._time + duration, duration, _ERROR if failed else _OK)
         events = [(report.text(name, 1000), attributes, at) for name, attributes, at in self._events]
 
@@ -235,5 +233,4 @@ def switch(on):
     erlang._trace_switch(on)
 
 
-for _public in (Span, trace):
-    _public.__module__ = "erlang"
+report.publish(Span, trace)
