@@ -106,10 +106,10 @@ static void refuse(struct pyn_service *s, struct pyn_request *r, const char *rea
 static bool admit_bind(struct pyn_service *s, struct pyn_request *r)
 {
     if (!pyn_contexts_reserve(&s->contexts)) {
-        r->op = PYN_OP_RUN; /* it has no place to give back */
         refuse(s, r, "no_workers_available");
         return true;
     }
+    r->reserved = true;
     if (!pyn_watch_add(s->watch, s->node, own_pid(s), r->link, r->to.pid)) {
         refuse(s, r, "too_many_owners");
         return true;
@@ -232,7 +232,7 @@ void pyn_bind_open(struct pyn_service *s, struct pyn_worker *w, struct pyn_reque
         refuse(s, r, "no_memory");
         return;
     }
-    r->op = PYN_OP_RUN; /* its place is the context's now */
+    r->reserved = false; /* the place is the context's now */
     d->context = c;
     pyn_pool_bind(s->pool, w, true);
     pyn_worker_done(w);
@@ -258,7 +258,7 @@ void pyn_bind_close(struct pyn_service *s, struct pyn_worker *w, struct pyn_requ
 
 void pyn_bind_disposed(struct pyn_service *s, struct pyn_request *r)
 {
-    if (r->op == PYN_OP_BIND)
+    if (r->reserved)
         pyn_contexts_unreserve(&s->contexts);
     else if (r->op == PYN_OP_CLOSE)
         finish(s, r->context);

@@ -26,6 +26,7 @@ struct pyn_request {
     uint32_t estimate;       /* the slot of its name in the table of durations */
     bool pins;               /* an exec whose interpreter the caller keeps */
     bool begun;              /* Python has been called; of who has the job */
+    bool reserved;           /* to bind: it has a place in the table of contexts; of whoever has it, not the watchdog's */
     bool watched;            /* the caller's death is looked for; the watchdog's own */
     unsigned depth;          /* how many calls it is nested in */
     struct pyn_link *link;   /* NULL: the node asks itself */
