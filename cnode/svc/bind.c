@@ -203,7 +203,7 @@ static struct pyn_context *open_context(struct pyn_service *s, struct pyn_worker
     struct pyn_context *c = NULL;
 
     if (closer && pyn_space_open(d->seat))
-        c = pyn_contexts_add(&s->contexts, w, pyn_link_id(r->link), r->to.pid, &closer->job);
+        c = pyn_context_new(w, pyn_link_id(r->link), r->to.pid, &closer->job);
     if (!c) {
         pyn_space_close(d->seat);
         if (closer)
@@ -212,6 +212,7 @@ static struct pyn_context *open_context(struct pyn_service *s, struct pyn_worker
     }
     closer->job.only = w;
     closer->context = pyn_context_ref(c);
+    pyn_contexts_add(&s->contexts, c);
     return c;
 }
 

@@ -68,26 +68,31 @@ void pyn_contexts_unreserve(struct pyn_contexts *t)
     pthread_mutex_unlock(&t->lock);
 }
 
-struct pyn_context *pyn_contexts_add(struct pyn_contexts *t, struct pyn_worker *w, uint64_t link_id,
-                                     struct pyn_span owner, struct pyn_job *closer)
+struct pyn_context *pyn_context_new(struct pyn_worker *w, uint64_t link_id, struct pyn_span owner,
+                                    struct pyn_job *closer)
 {
     struct pyn_context *c = malloc(sizeof(*c) + owner.len);
 
     if (!c)
         return NULL;
-    *c = (struct pyn_context){
-        .worker = w, .link_id = link_id, .closer = closer, .listed = true, .owner_len = owner.len};
+    *c = (struct pyn_context){.worker = w, .link_id = link_id, .closer = closer, .owner_len = owner.len};
     memcpy(c->owner, owner.ptr, owner.len);
-    atomic_init(&c->refs, 2); /* the list's and the caller's */
+    atomic_init(&c->refs, 1);
     atomic_init(&c->over, false);
+    return c;
+}
+
+void pyn_contexts_add(struct pyn_contexts *t, struct pyn_context *c)
+{
+    pyn_context_ref(c); /* the table's */
     pthread_mutex_lock(&t->lock);
     c->id = ++t->last_id;
+    c->listed = true;
     c->next = t->first;
     t->first = c;
     t->count++;
     t->reserved--;
     pthread_mutex_unlock(&t->lock);
-    return c;
 }
 
 struct pyn_context *pyn_contexts_search(struct pyn_contexts *t,

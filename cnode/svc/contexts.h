@@ -56,9 +56,11 @@ bool pyn_context_end(struct pyn_context *c);
 /* A place for one more. false: all are taken. */
 bool pyn_contexts_reserve(struct pyn_contexts *t);
 void pyn_contexts_unreserve(struct pyn_contexts *t);
-/* An open context in a reserved place, which it has from now on. New reference; NULL: out of memory. */
-struct pyn_context *pyn_contexts_add(struct pyn_contexts *t, struct pyn_worker *w, uint64_t link_id,
-                                     struct pyn_span owner, struct pyn_job *closer);
+/* A context that is in no table yet: nobody else knows of it. New reference; NULL: out of memory. */
+struct pyn_context *pyn_context_new(struct pyn_worker *w, uint64_t link_id, struct pyn_span owner,
+                                    struct pyn_job *closer);
+/* Gives it a number, and the place that was reserved. It is open, and may be ended by anybody from now on. */
+void pyn_contexts_add(struct pyn_contexts *t, struct pyn_context *c);
 /* New reference; NULL: there is no open context of that number. */
 struct pyn_context *pyn_contexts_find(struct pyn_contexts *t, uint64_t id);
 /* The first open context that match says true for; new reference, or NULL. match is called under the lock. */

@@ -22,14 +22,14 @@ struct pyn_request {
     atomic_uint asking; /* requests to Erlang that it has under way: calls of these callbacks are nested in it */
     uint64_t id;        /* never 0, never used twice */
     uint64_t arrived;
-    uint64_t deadline;       /* PYN_NEVER: none */
-    uint32_t estimate;       /* the slot of its name in the table of durations */
-    bool pins;               /* an exec whose interpreter the caller keeps */
-    bool begun;              /* Python has been called; of who has the job */
-    bool reserved;           /* to bind: it has a place in the table of contexts; of whoever has it, not the watchdog's */
-    bool watched;            /* the caller's death is looked for; the watchdog's own */
-    unsigned depth;          /* how many calls it is nested in */
-    struct pyn_link *link;   /* NULL: the node asks itself */
+    uint64_t deadline;     /* PYN_NEVER: none */
+    uint32_t estimate;     /* the slot of its name in the table of durations */
+    bool pins;             /* an exec whose interpreter the caller keeps */
+    bool begun;            /* Python has been called; of who has the job */
+    bool reserved;         /* to bind: it has a place in the table of contexts; of whoever has it, not the watchdog's */
+    bool watched;          /* the caller's death is looked for; the watchdog's own */
+    unsigned depth;        /* how many calls it is nested in */
+    struct pyn_link *link; /* NULL: the node asks itself */
     struct pyn_block *block; /* NULL where the call needs no bytes */
     struct pyn_reply_to to;
     struct pyn_span home;

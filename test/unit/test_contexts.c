@@ -16,8 +16,12 @@ static struct pyn_span span_of(const char *text)
 
 static struct pyn_context *add(struct pyn_contexts *t, int worker, uint64_t link_id, const char *owner)
 {
+    struct pyn_context *c = pyn_context_new(&workers[worker], link_id, span_of(owner), NULL);
+
+    ck_assert_ptr_nonnull(c);
     ck_assert(pyn_contexts_reserve(t));
-    return pyn_contexts_add(t, &workers[worker], link_id, span_of(owner), NULL);
+    pyn_contexts_add(t, c);
+    return c;
 }
 
 static void drop(struct pyn_contexts *t, struct pyn_context *c)
@@ -199,7 +203,9 @@ static void *in_and_out(void *table)
         struct pyn_context *c;
         if (!pyn_contexts_reserve(t))
             continue;
-        c = pyn_contexts_add(t, &workers[0], 1, span_of("a"), NULL);
+        c = pyn_context_new(&workers[0], 1, span_of("a"), NULL);
+        ck_assert_ptr_nonnull(c);
+        pyn_contexts_add(t, c);
         ck_assert_uint_le(pyn_contexts_count(t), 2);
         ck_assert(pyn_context_end(c));
         drop(t, c);
