@@ -18,7 +18,7 @@ groups() ->
       [bad_input, bound_process, names_are_private, begins_with_preload, begins_with_exec_all, gone_after_unbind,
        destructors, all_bound, all_busy, owner_dies, owner_dies_in_a_call, owner_elsewhere, handed_over,
        handed_over_to_another_node, in_order, with_context, every_arity, errors, timeouts, interrupted, stuck, nested,
-       nested_contexts, async_and_cast, what_was_before, own_worker, slots, refused_module, cycles]},
+       nested_contexts, async_and_cast, streams, what_was_before, own_worker, slots, refused_module, cycles]},
      {own, [], [one_worker, pinned_callers, node_dies, two_nodes, owners_node_killed, many_owners]}].
 
 init_per_suite(Config) -> Config.
@@ -314,6 +314,26 @@ async_and_cast(_) ->
     {ok, [{ok, 9}, {ok, 9}]} = py:parallel([{'__main__', get, []}, {'__main__', get, []}]),
     ok = py:unbind().
 
+%% A stream is where its generator is, and goes with the context.
+streams(Config) ->
+    File = file(Config),
+    ok = py:bind(),
+    ok = py:exec(["limit = 3\ndef items():\n    for i in range(limit): yield i\n"
+                  "def endless():\n    try:\n        while True: yield limit\n"
+                  "    finally:\n        with open('", File, "', 'a') as f: f.write('closed')\n"]),
+    {ok, [0, 1, 2]} = py:stream('__main__', items, []),
+    {ok, [0, 2, 4]} = py:stream_eval(<<"(2 * i for i in range(limit))">>),
+    {ok, Ref} = py:stream_start('__main__', endless, []),
+    receive {py_stream, Ref, {data, 3}} -> ok end,
+    ok = py:unbind(),
+    pyn_ct:wait_until(fun() -> file:read_file(File) =:= {ok, <<"closed">>} end),
+    ok = py:stream_cancel(Ref),
+    {error, {'NameError', _}} = py:stream('__main__', items, []),
+    flush().
+
+flush() ->
+    receive _ -> flush() after 0 -> ok end.
+
 %% What the process had defined is there again.
 what_was_before(_) ->
     ok = py:exec(<<"mine = 'before'">>),
@@ -495,7 +515,7 @@ interrupted(_) ->
     pyn_ct:wait_until(fun() -> in_flight() =:= 1 end),
     Next = spawn_monitor(fun() -> {ok, 1} = py:ctx_eval(Ctx, <<"x">>, #{}, infinity) end),
     pyn_ct:wait_until(fun() -> queued() =:= 1 end),
-    ok = py_context:interrupt(Ctx),
+    ok = py:interrupt(Ctx),
     ended([Caller, Next]), % what waited is not ended
     {ok, 1} = py:ctx_eval(Ctx, <<"x">>),
     ok = py:unbind(Ctx),
