@@ -7,7 +7,8 @@
 %%
 %%     erlang     expressions, in a node with the application running (unless the page starts it itself). Behind an expression
 %%                `%% => Value` is what it must give: a term, a pattern (_, ...), or several with | between them. A
-%%                snippet that begins with `1> ` is a transcript of the shell: what stands below an expression is its value.
+%%                snippet that begins with `1> ` is a transcript of the shell: what stands below an expression is its value
+%%                (comments before a prompt are none of it). A remark in parentheses behind a value is none of it either.
 %%                One that begins with -module is compiled and loaded; with `%% sys.config`, its values are checked.
 %%     python     goes to py:exec; behind an expression `# => value` is what it must give. `python file=NAME` is put into
 %%                a file, which can be imported.
@@ -296,10 +297,11 @@ erlang(_, "-module" ++ _ = Text, Bindings) ->
 erlang(Line, "%% sys.config" ++ _ = Text, Bindings) ->
     config(Line, Text),
     Bindings;
-erlang(Line, "1> " ++ _ = Text, Bindings) ->
-    steps(transcript(string:split(string:trim(Text, trailing), "\n", all), Line + 1), Bindings);
 erlang(Line, Text, Bindings) ->
-    steps(expressions(scan(Text, Line + 1, [return_comments])), Bindings).
+    case re:run(Text, "^(%%[^\n]*\n)*1> ", [{capture, none}, unicode]) of
+        match -> steps(transcript(string:split(string:trim(Text, trailing), "\n", all), Line + 1), Bindings);
+        nomatch -> steps(expressions(scan(Text, Line + 1, [return_comments])), Bindings)
+    end.
 
 module(Text) ->
     Tokens = scan(Text, 1, []),
@@ -351,10 +353,12 @@ expressions([Token | Rest], Open, Done) ->
 %% An expression begins behind a prompt and ends where it can be read; up to the next prompt stands its value.
 transcript([], _) ->
     [];
+transcript(["%%" ++ _ | Rest], N) ->
+    transcript(Rest, N + 1);
 transcript([Line | Rest], N) ->
     {match, [Begin]} = re:run(Line, "^[0-9]+> (.*)$", [{capture, all_but_first, list}, unicode]),
     {Tokens, Count} = whole(Begin, Rest, N, 0),
-    {Value, Next} = lists:splitwith(fun(L) -> re:run(L, "^[0-9]+> ", [{capture, none}]) =:= nomatch end,
+    {Value, Next} = lists:splitwith(fun(L) -> re:run(L, "^([0-9]+> |%%)", [{capture, none}]) =:= nomatch end,
                                     lists:nthtail(Count, Rest)),
     Expected = case string:trim(lists:join("\n", Value)) of "" -> any; Text -> lists:flatten(Text) end,
     [{Tokens, Expected} | transcript(Next, N + 1 + Count + length(Value))].
@@ -404,7 +408,11 @@ vars(_) -> [].
 matches(any, _) ->
     true;
 matches(Text, Value) ->
-    lists:any(fun(Tokens) -> matches_one(Tokens, Value) end, alternatives(scan(Text, 1, []), 0, [], [])).
+    lists:any(fun(Tokens) -> matches_one(Tokens, Value) end,
+              alternatives(scan(without_remark(Text), 1, []), 0, [], [])).
+
+without_remark(Text) ->
+    re:replace(Text, "(?<=\\S) +\\([^()]*\\)\\s*$", "", [unicode, {return, list}]).
 
 alternatives([], _, Open, Done) -> [lists:reverse(Open) | Done];
 alternatives([{'|', _} | Rest], 0, Open, Done) -> alternatives(Rest, 0, [], [lists:reverse(Open) | Done]);
