@@ -16,16 +16,17 @@ suite() ->
     [{timetrap, {seconds, 60}}].
 
 all() ->
-    [{group, cnode}, {group, api}].
+    [{group, cnode}, {group, own_cnode}, {group, api}, {group, own_api}].
 
+%% cnode: one pynode for all; api: one application for all; own_*: each case starts its own.
 groups() ->
     [{cnode, [], [bad_requests, in_each, found_by_anybody, others_keep_theirs, results_of_any_size, errors, casts,
-                  busy, missed_is_caught_up, cancelled, caller_dies, overloaded, replaced_worker, stuck_is_left_out,
-                  failed_everywhere, failed_somewhere, newest_of_a_key, forgotten, replayed_once, too_many, too_large,
-                  start_fails_in_part]},
-     {api, [], [api_arguments, api_exec_all, api_results, in_callback, in_callback_of_loop, callbacks_at_once,
-                new_node, killed_node, two_nodes, node_away, stop_forgets, reload, not_started, caller_killed,
-                preload_in_later_ones]}].
+                  cancelled, caller_dies, replayed_once, too_large, too_many]},
+     {own_cnode, [], [busy, missed_is_caught_up, overloaded, replaced_worker, stuck_is_left_out, failed_everywhere,
+                      failed_somewhere, newest_of_a_key, forgotten, start_fails_in_part]},
+     {api, [], [api_arguments, api_exec_all, api_results, in_callback, in_callback_of_loop, caller_killed]},
+     {own_api, [], [callbacks_at_once, new_node, killed_node, two_nodes, node_away, stop_forgets, reload, not_started,
+                    preload_in_later_ones]}].
 
 init_per_suite(Config) -> Config.
 
@@ -33,37 +34,54 @@ end_per_suite(_Config) ->
     app_ct:stop(),
     pyn_ct:stop_all().
 
-init_per_group(_, Config) -> Config.
+init_per_group(cnode, Config) ->
+    [{pynode, pyn_ct:start(["--workers", "3"])} | Config];
+init_per_group(api, Config) ->
+    ok = app_ct:start(app_ct:workers(1)),
+    Config;
+init_per_group(_, Config) ->
+    Config.
 
+end_per_group(cnode, Config) -> pyn_ct:end_clean(pynode(Config));
+end_per_group(api, _Config) -> app_ct:stop();
 end_per_group(_, _Config) -> ok.
 
 init_per_testcase(Case, Config) ->
-    case lists:keyfind(cnode, 1, groups()) of
-        {_, _, Cases} ->
-            case lists:member(Case, Cases) of
-                true -> [{pynode, pyn_ct:start(args(Case))} | Config];
-                false -> Config
-            end
+    case group(Config) of
+        own_cnode -> [{pynode, pyn_ct:start(args(Case))} | Config];
+        _ -> Config
     end.
+
+group(Config) ->
+    proplists:get_value(name, proplists:get_value(tc_group_properties, Config)).
 
 args(overloaded) -> ["--workers", "1", "--max-queue", "3"];
-args(Case) -> ["--workers", integer_to_list(workers(Case))].
+args(failed_somewhere) -> ["--workers", "2"];
+args(_) -> ["--workers", "1"].
 
-workers(in_each) -> 3;
-workers(found_by_anybody) -> 3;
-workers(others_keep_theirs) -> 3;
-workers(failed_somewhere) -> 2;
-workers(_) -> 1.
-
+%% Nothing is left behind: what comes next would meet it.
 end_per_testcase(_Case, Config) ->
+    end_case(group(Config), Config).
+
+end_case(cnode, Config) ->
+    works(pynode(Config)),
+    0 = pyn_ct:info(pynode(Config), remembered),
+    ok;
+end_case(own_cnode, Config) ->
+    works(pynode(Config)),
+    pyn_ct:end_clean(pynode(Config));
+end_case(api, _Config) ->
+    pyn_ct:wait_until(fun() -> py_semaphore:current() =:= 0 end),
+    {ok, 4.0} = py:call(math, sqrt, [16]),
+    [{ok, _} = py_everywhere:call(math, sqrt, [1], #{}, #{forget => Key}) || {_, Key, _, _, _} <- ets:tab2list(py_everywhere)],
+    ok;
+end_case(own_api, _Config) ->
     app_ct:stop(),
-    case proplists:get_value(pynode, Config) of
-        undefined -> pyn_ct:stop_all();
-        P ->
-            pyn_ct:wait_until(fun() -> pyn_ct:info(P, in_flight) =:= 0 end),
-            {ok, 4.0} = pyn_ct:call(P, {call, math, sqrt, [16]}),
-            pyn_ct:end_clean(P)
-    end.
+    pyn_ct:stop_all().
+
+works(P) ->
+    pyn_ct:wait_until(fun() -> pyn_ct:info(P, in_flight) =:= 0 end),
+    {ok, 4.0} = pyn_ct:call(P, {call, math, sqrt, [16]}).
 
 pynode(Config) -> proplists:get_value(pynode, Config).
 
@@ -75,10 +93,10 @@ exec_all(Config, Code, Options) -> call(Config, {exec_all, Code, Options}).
 
 subinterp(Config) -> pyn_ct:mode(pynode(Config)) =:= subinterp.
 
-%% Of a node of so many workers whose workers were never replaced.
-interps(Config, Workers) ->
+%% Of a node whose workers were never replaced.
+interps(Config) ->
     case subinterp(Config) of
-        true -> lists:seq(0, Workers);
+        true -> lists:seq(0, pyn_ct:executors(pynode(Config)));
         false -> [0]
     end.
 
@@ -125,7 +143,7 @@ bad_requests(Config) ->
     0 = pyn_ct:info(pynode(Config), remembered).
 
 in_each(Config) ->
-    Interps = interps(Config, 3),
+    Interps = interps(Config),
     Ones = all_of(Interps, {ok, 1}),
     {ok, Ones} = call_all(Config, count, [], 5000),
     Twos = all_of(Interps, {ok, 2}),
@@ -166,14 +184,14 @@ others_keep_theirs(Config) ->
     receive done -> ok end.
 
 results_of_any_size(Config) ->
-    Interps = interps(Config, 1),
+    Interps = interps(Config),
     [begin
          Want = all_of(Interps, {ok, binary:copy(<<"x">>, Size)}),
          {ok, Want} = call_all(Config, bulk, [Size], 20000)
      end || Size <- [0, 1, 65535, 65536, 3000000]].
 
 errors(Config) ->
-    Interps = interps(Config, 1),
+    Interps = interps(Config),
     Errors = fun({ok, Results}) -> {[I || {I, _} <- Results], lists:usort([element(1, E) || {_, {error, E}} <- Results])} end,
     {Interps, ['ModuleNotFoundError']} = Errors(call(Config, {call_all, no_such_module, f, []})),
     {Interps, ['AttributeError']} = Errors(call_all(Config, no_such_function, [], 5000)),
@@ -225,9 +243,9 @@ missed_is_caught_up(Config) ->
 cancelled(Config) ->
     Tag = make_ref(),
     {py, pyn_ct:node_of(pynode(Config))} ! {self(), Tag, {exec_all, <<"while True: pass">>, infinity}},
-    pyn_ct:wait_until(fun() -> pyn_ct:info(pynode(Config), busy) =:= length(interps(Config, 1)) end),
+    pyn_ct:wait_until(fun() -> pyn_ct:info(pynode(Config), busy) =:= length(interps(Config)) end),
     ok = call(Config, {cancel, Tag}),
-    Interrupted = all_of(interps(Config, 1), {error, interrupted}),
+    Interrupted = all_of(interps(Config), {error, interrupted}),
     receive {Tag, Answer} -> {ok, Interrupted} = Answer after 5000 -> error(no_answer) end.
 
 caller_dies(Config) ->
@@ -235,7 +253,7 @@ caller_dies(Config) ->
     {Pid, Monitor} = spawn_monitor(fun() ->
         pyn_ct:call(P, {exec_all, <<"while True: pass">>, #{timeout => infinity, remember => <<"loop">>}})
     end),
-    pyn_ct:wait_until(fun() -> pyn_ct:info(P, busy) =:= length(interps(Config, 1)) end),
+    pyn_ct:wait_until(fun() -> pyn_ct:info(P, busy) =:= length(interps(Config)) end),
     exit(Pid, kill),
     receive {'DOWN', Monitor, _, _, killed} -> ok end,
     pyn_ct:wait_until(fun() -> pyn_ct:info(P, in_flight) =:= 0 end),
@@ -249,7 +267,7 @@ overloaded(Config) ->
     pyn_ct:wait_until(fun() -> pyn_ct:info(pynode(Config), in_flight) =:= 3 end),
     {error, {overloaded, 3, 3}} = exec_all(Config, <<"1">>, 5000),
     {reply, {ok, <<"slept">>}} = gen_server:wait_response(Blocker, 5000),
-    Oks = all_of(interps(Config, 1), ok),
+    Oks = all_of(interps(Config), ok),
     [{reply, {ok, Oks}} = gen_server:wait_response(Id, 5000) || Id <- Ids],
     pyn_ct:wait_until(fun() -> pyn_ct:info(pynode(Config), in_flight) =:= 0 end).
 
@@ -333,15 +351,17 @@ forgotten(Config) ->
 
 replayed_once(Config) ->
     Replay = #{remember => <<"k">>, replay => true},
-    Ones = all_of(interps(Config, 1), {ok, 1}),
+    {ok, _} = exec_all(Config, <<"import t_everywhere\nt_everywhere.COUNT = 0">>, 5000),
+    Ones = all_of(interps(Config), {ok, 1}),
     {ok, Ones} = call_all(Config, count, [], Replay),
     {ok, []} = call_all(Config, count, [], Replay),
     {ok, Ones} = call_all(Config, counted, [], Replay), %% something else by that key
-    Twos = all_of(interps(Config, 1), {ok, 2}),
+    Twos = all_of(interps(Config), {ok, 2}),
     {ok, Twos} = call_all(Config, count, [], Replay),
-    Threes = all_of(interps(Config, 1), {ok, 3}),
+    Threes = all_of(interps(Config), {ok, 3}),
     {ok, Threes} = call_all(Config, count, [], #{remember => <<"k">>}), %% said anew, it is run anew
-    1 = pyn_ct:info(pynode(Config), remembered).
+    1 = pyn_ct:info(pynode(Config), remembered),
+    ok = call(Config, {forget, <<"k">>}).
 
 too_many(Config) ->
     Key = fun(N) -> integer_to_binary(N) end,
@@ -351,7 +371,9 @@ too_many(Config) ->
     {error, {too_much_remembered, entries, 1024}} = Add(1025),
     ok = call(Config, {forget, Key(7)}),
     {ok, _} = Add(1025),
-    {error, {too_much_remembered, entries, 1024}} = Add(1026).
+    {error, {too_much_remembered, entries, 1024}} = Add(1026),
+    [ok = call(Config, {forget, Key(N)}) || N <- lists:seq(1, 1025)],
+    ok.
 
 too_large(Config) ->
     Bulk = fun(Bytes) -> <<"#", (binary:copy(<<"x">>, Bytes))/binary>> end,
@@ -360,7 +382,8 @@ too_large(Config) ->
     {ok, _} = exec_all(Config, Bulk(9000000), #{remember => <<"a">>}),
     {error, {too_much_remembered, bytes, Max}} = exec_all(Config, Bulk(9000000), #{remember => <<"b">>}),
     1 = pyn_ct:info(pynode(Config), remembered),
-    {ok, _} = exec_all(Config, Bulk(9000000), 5000).
+    {ok, _} = exec_all(Config, Bulk(9000000), 5000),
+    ok = call(Config, {forget, <<"a">>}).
 
 %% A worker that starts later works although something that is remembered fails in it.
 start_fails_in_part(Config) ->
@@ -377,7 +400,6 @@ start_fails_in_part(Config) ->
 %%% The application
 
 api_arguments(_Config) ->
-    ok = app_ct:start(app_ct:workers(1)),
     [{error, {bad_option, _}} = py_everywhere:exec(<<"1">>, O) ||
         O <- [1000, [], #{timeout => -1}, #{timeout => soon}, #{remember => key}, #{remember => <<>>},
               #{forget => "k"}, #{remember => <<0:(256 * 8)>>}, #{nonsense => 1}]],
@@ -390,7 +412,6 @@ api_arguments(_Config) ->
     0 = py_semaphore:current().
 
 api_exec_all(_Config) ->
-    ok = app_ct:start(app_ct:workers(2)),
     ok = py:exec_all(<<"def all_of_them(): return 'all'">>),
     ok = py:exec_all("größe = 1"),
     {ok, 1} = py:eval(<<"größe"/utf8>>),
@@ -406,7 +427,6 @@ api_exec_all(_Config) ->
     receive Unexpected -> error({unexpected, Unexpected}) after 0 -> ok end.
 
 api_results(_Config) ->
-    ok = app_ct:start(app_ct:workers(1)),
     Node = app_ct:pynode(),
     {ok, Results} = py_everywhere:call("math", sqrt, [16], #{}, #{timeout => 5000}),
     [{Node, 0, {ok, 4.0}} | _] = lists:sort(Results),
@@ -427,7 +447,6 @@ api_results(_Config) ->
 
 %% The only worker waits for the callback: its part is run in the wait.
 in_callback(_Config) ->
-    ok = app_ct:start(app_ct:workers(1)),
     ok = py:register_function(define, fun([Code]) -> py:exec_all(Code) =:= ok end),
     {ok, true} = py:call(t_everywhere, ask, [define, <<"defined = 'in a callback'">>], #{}, 5000),
     {ok, <<"in a callback">>} = py:eval(<<"defined">>),
@@ -439,7 +458,6 @@ in_callback(_Config) ->
     0 = py_semaphore:current().
 
 in_callback_of_loop(_Config) ->
-    ok = app_ct:start(app_ct:workers(1)),
     ok = py:register_function(define, fun([Code]) -> py:exec_all(Code) =:= ok end),
     {ok, true} = py:call(t_everywhere, ask_in_loop, [define, <<"looped = 1">>], #{}, 5000),
     {ok, 1} = py:eval(<<"looped">>).
@@ -564,7 +582,6 @@ not_started(_Config) ->
 
 %% Nothing of a call whose caller died is left behind.
 caller_killed(_Config) ->
-    ok = app_ct:start(app_ct:workers(1)),
     {Pid, Monitor} = spawn_monitor(fun() -> py:exec_all(<<"while True: pass">>) end),
     pyn_ct:wait_until(fun() -> ets:info(py_everywhere, size) =:= 1 end),
     exit(Pid, kill),
