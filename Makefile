@@ -157,8 +157,8 @@ run-fuzz: $(FUZZ_BIN)
 	@scripts/run-fuzz $(FUZZ_BIN)
 
 # --- Care ------------------------------------------------------------------------------------------------------------
-lint: $(B)/libpynode.a ## layers, banned functions, sizes, exported symbols, formatting
-	@bad=0; for check in lint-layers lint-banned 'lint-exports $<' 'format --check'; do \
+lint: $(B)/libpynode.a ## layers, banned functions, sizes, exported symbols, links of docs, formatting
+	@bad=0; for check in lint-layers lint-banned lint-docs 'lint-exports $<' 'format --check'; do \
 	 scripts/$$check || bad=1; done; exit $$bad
 spec-coverage: client ## what of docs/spec/api.md is not exported, specified, documented or tested
 	@scripts/spec-coverage
