@@ -5,7 +5,8 @@
 #include "etf/writer.h"
 #include "py/decode.h"
 #include "py/encode.h"
-#include "py/error.h"
+#include "py/later.h"
+#include "py/result.h"
 #include "py/space_private.h"
 #include "py/stream.h"
 #include "py/target.h"
@@ -18,11 +19,7 @@ enum { FEW_ARGS = 8, MAX_ARGS = 255 * 256 };
 enum pyn_call_outcome pyn_call_write_error(struct pyn_seat *s, const struct pyn_call *call, struct pyn_out *out,
                                            size_t mark)
 {
-    pyn_out_truncate(out, mark);
-    pyn_write_tuple(&out->buf, 2);
-    pyn_write_atom(&out->buf, "error");
-    pyn_error_write(s->types, out, call->traceback);
-    return PYN_CALL_ERROR;
+    return pyn_result_error(s->types, out, mark, call->traceback);
 }
 
 static int encode_used(struct pyn_seat *s, const struct pyn_call *call, struct pyn_out *out, PyObject *value)
@@ -192,6 +189,8 @@ static enum pyn_call_outcome run_function(struct pyn_seat *s, const struct pyn_c
         value = PyObject_Vectorcall(callable, a.all + 1, a.positional | PY_VECTORCALL_ARGUMENTS_OFFSET, a.names);
     release_arguments(&a);
     Py_XDECREF(callable);
+    if (value && call->async != PYN_CALL_PLAIN)
+        return pyn_later_run(s, call, out, value);
     return value ? write_value(s, call, out, value) : pyn_call_write_error(s, call, out, mark);
 }
 

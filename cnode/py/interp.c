@@ -134,6 +134,7 @@ static void clear_caches(struct pyn_seat *s)
         Py_CLEAR(s->codes[i].code);
     }
     pyn_space_close(s);
+    Py_CLEAR(s->loop_module);
     Py_CLEAR(s->new_names);
     s->names = NULL;
     Py_CLEAR(s->main_dict);

@@ -40,6 +40,7 @@ struct pyn_seat {
     PyObject *main_dict;     /* owned: of __main__ */
     PyObject *space;         /* owned: the namespace of the context that the worker is bound to; NULL: none */
     PyObject *names;         /* borrowed: main_dict or space, whichever the call that runs sees as __main__ */
+    PyObject *loop_module;   /* owned: _pynode_loop, once it was needed */
     PyObject *new_names;     /* owned list: what the last exec bound; NULL where nobody asks */
     struct pyn_target targets[PYN_TARGETS];
     struct pyn_code codes[PYN_CODES];

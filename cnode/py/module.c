@@ -63,8 +63,8 @@ static PyMethodDef methods[] = {
 
 static int module_exec(PyObject *module)
 {
-    static PyMethodDef *const tables[] = {pyn_module_ops, pyn_module_aio, pyn_module_tell, pyn_module_dir,
-                                          pyn_module_memtrace};
+    static PyMethodDef *const tables[] = {pyn_module_ops, pyn_module_aio,      pyn_module_tell,
+                                          pyn_module_dir, pyn_module_memtrace, pyn_module_loop};
 
     for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
         if (PyModule_AddFunctions(module, tables[i]) != 0)

@@ -8,10 +8,11 @@
 /* A message to the coordinator is bounded as an answer is: by the peer's patience, and by this. */
 #define PYN_RPC_MAX_REQUEST ((size_t)1 << 30)
 
-/* The method tables of module_ops.c, module_aio.c and module_tell.c, ended by a NULL name; module.c adds them to its
- * own. */
+/* The method tables of module_ops.c, module_aio.c, module_loop.c and module_tell.c, ended by a NULL name; module.c adds
+ * them to its own. */
 extern PyMethodDef pyn_module_ops[];
 extern PyMethodDef pyn_module_aio[];
+extern PyMethodDef pyn_module_loop[];
 extern PyMethodDef pyn_module_tell[];
 extern PyMethodDef pyn_module_dir[]; /* module_lazy.c */
 

@@ -5,6 +5,7 @@
 #include "py/graveyard.h"
 #include "py/module_docs.h"
 #include "py/opaque.h"
+#include "py/step.h"
 
 enum { ATOM_MAX_CHARS = 255 };
 
@@ -161,7 +162,11 @@ static int add_types(struct pyn_types *ty, PyObject *module)
         if (!ty->opaque[i] || PyModule_AddType(module, ty->opaque[i]) < 0)
             return -1;
     }
-    return 0;
+    ty->step = (PyTypeObject *)pyn_step_type_new(module);
+    ty->request = PyContextVar_New("erlang.request", NULL);
+    if (!ty->step || !ty->request)
+        return -1;
+    return PyModule_AddObjectRef(module, "_request", ty->request);
 }
 
 int pyn_types_init(struct pyn_types *ty, PyObject *module)
@@ -193,6 +198,7 @@ int pyn_types_traverse(struct pyn_types *ty, visitproc visit, void *arg)
     Py_VISIT(ty->atom);
     for (unsigned i = 0; i < PYN_OPAQUE_KINDS; i++)
         Py_VISIT(ty->opaque[i]);
+    Py_VISIT(ty->step);
     Py_VISIT(ty->callback_error);
     Py_VISIT(ty->coordinator_down);
     Py_VISIT(ty->span_var);
@@ -208,6 +214,8 @@ void pyn_types_clear(struct pyn_types *ty)
     Py_CLEAR(ty->atom);
     for (unsigned i = 0; i < PYN_OPAQUE_KINDS; i++)
         Py_CLEAR(ty->opaque[i]);
+    Py_CLEAR(ty->step);
+    Py_CLEAR(ty->request);
     Py_CLEAR(ty->callback_error);
     Py_CLEAR(ty->coordinator_down);
     Py_CLEAR(ty->span_var);

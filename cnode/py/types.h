@@ -33,6 +33,8 @@ struct pyn_types {
     PyTypeObject *atom; /* erlang.Atom, a str subclass (owned) */
     PyTypeObject
         *opaque[PYN_OPAQUE_KINDS];   /* erlang.Pid, .Reference, .Port, .Function, .Bitstring, .ImproperList (owned) */
+    PyTypeObject *step;              /* erlang._Step (owned), see py/step.h */
+    PyObject *request;               /* erlang._request: the context variable of py/coroutines.h (owned) */
     PyObject *callback_error;        /* erlang.CallbackError (owned) */
     PyObject *coordinator_down;      /* erlang.CoordinatorDown (owned) */
     struct pyn_graveyard *graveyard; /* owned */

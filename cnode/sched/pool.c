@@ -161,6 +161,18 @@ void pyn_pool_each_running(struct pyn_pool *p, void (*fn)(void *ctx, struct pyn_
     pthread_mutex_unlock(&p->lock);
 }
 
+void pyn_pool_each_worker(struct pyn_pool *p, void (*fn)(void *ctx, const struct pyn_worker *w), void *ctx)
+{
+    pthread_mutex_lock(&p->lock);
+    for (unsigned i = 0; i < p->worker_count; i++) {
+        struct pyn_worker *w = p->workers[i];
+        pthread_mutex_lock(&w->lock);
+        fn(ctx, w);
+        pthread_mutex_unlock(&w->lock);
+    }
+    pthread_mutex_unlock(&p->lock);
+}
+
 uint64_t pyn_worker_done(struct pyn_worker *w)
 {
     uint64_t now = pyn_now();

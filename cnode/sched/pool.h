@@ -123,6 +123,9 @@ void pyn_pool_take(struct pyn_pool *p, bool (*match)(void *ctx, struct pyn_job *
 void pyn_pool_each_running(struct pyn_pool *p, void (*fn)(void *ctx, struct pyn_worker *w, struct pyn_job *job),
                            void *ctx);
 
+/* Calls fn for each worker, under its lock and the pool's. */
+void pyn_pool_each_worker(struct pyn_pool *p, void (*fn)(void *ctx, const struct pyn_worker *w), void *ctx);
+
 /* The job that run was given has its answer: the watchdog will not see it any more. On the worker's thread. Returns the
  * nanoseconds that it ran. */
 uint64_t pyn_worker_done(struct pyn_worker *w);

@@ -51,10 +51,11 @@ void pyn_admin_write_facts(struct pyn_service *s, struct pyn_buf *b)
 {
     struct pyn_pool_stats pool;
     uint64_t in, out;
+    unsigned stuck_loops;
 
     pyn_pool_stats(s->pool, &pool);
     pyn_links_bytes(s->links, &in, &out);
-    pyn_write_map(b, 26);
+    pyn_write_map(b, 29);
     put_atom(b, "mode", pyn_mode_name(s->mode));
     pyn_write_atom(b, "python");
     pyn_write_binary(b, pyn_host_version(), strlen(pyn_host_version()));
@@ -69,6 +70,9 @@ void pyn_admin_write_facts(struct pyn_service *s, struct pyn_buf *b)
     put_int(b, "stuck_total", pool.stuck_total);
     put_int(b, "deposed", pool.deposed);
     put_counters(s, b);
+    put_int(b, "coroutines", pyn_deferred_count(s->deferred));
+    put_int(b, "loops", pyn_deferred_loops(s->deferred, &stuck_loops));
+    put_int(b, "stuck_loops", stuck_loops);
     put_int(b, "bytes_in", in);
     put_int(b, "bytes_out", out);
     put_int(b, "links", pyn_links_count(s->links));

@@ -7,12 +7,14 @@
 
 #include "base/log.h"
 #include "etf/writer.h"
+#include "py/coroutines.h"
 #include "py/trace.h"
 #include "svc/rpc_private.h"
 
 static void free_rpc(struct pyn_rpc *r)
 {
-    pyn_link_unref(r->link);
+    if (r->link)
+        pyn_link_unref(r->link);
     pyn_block_unref(r->block);
     if (r->run)
         pyn_request_unref(r->run);
@@ -63,46 +65,70 @@ static void write_head(struct pyn_rpc_table *t, struct pyn_rpc *r, struct pyn_ou
         pyn_write_int(&out->buf, (int64_t)left);
 }
 
+/* The request on whose behalf this thread asks, a new reference; NULL: none. */
+static struct pyn_request *asking_run(struct pyn_rpc_table *t)
+{
+    struct pyn_request *run = pyn_run_current();
+    uint64_t id;
+
+    if (run)
+        return pyn_request_ref(run);
+    id = pyn_runner_request();
+    return id ? pyn_deferred_find(t->service->deferred, id) : NULL;
+}
+
+/* Whether that request may ask at all. */
+static enum pyn_rpc_result may_ask(const struct pyn_request *run)
+{
+    if (run && pyn_request_is_answered(run) && !pyn_streaming_sends(run))
+        return PYN_RPC_INTERRUPTED;
+    return run && run->depth >= PYN_MAX_NESTING ? PYN_RPC_TOO_DEEP : PYN_RPC_DOWN;
+}
+
+/* Enters it in the table; NULL: no coordinator, or the table is full. Steals run. */
+static struct pyn_rpc *new_rpc(struct pyn_rpc_table *t, struct pyn_request *run, struct pyn_notify *notify)
+{
+    struct pyn_rpc *r = calloc(1, sizeof(*r));
+
+    if (!r) {
+        if (run)
+            pyn_request_unref(run);
+        return NULL;
+    }
+    r->notify = notify;
+    r->worker = notify ? NULL : pyn_run_worker();
+    r->run = run;
+    pthread_cond_init(&r->cond, NULL);
+    r->link = t->service->node ? pyn_node_coordinator(t->service->node) : NULL;
+    if (r->link && pyn_rpc_insert(t, r))
+        return r;
+    if (r->link)
+        pyn_log(PYN_WARNING, "rpc", "more than %u requests to the coordinator at once", t->max);
+    free_rpc(r);
+    return NULL;
+}
+
 static struct pyn_rpc *bridge_open(void *ctx, enum pyn_rpc_target target, struct pyn_notify *notify,
                                    struct pyn_out *out, enum pyn_rpc_result *result)
 {
     struct pyn_rpc_table *t = ctx;
-    struct pyn_request *run = pyn_run_current();
-    bool late = run && pyn_request_is_answered(run);
+    struct pyn_request *run = asking_run(t);
     struct pyn_rpc *r;
 
-    *result = PYN_RPC_INTERRUPTED;
-    if (late && !pyn_streaming_sends(run))
+    *result = may_ask(run);
+    if (*result != PYN_RPC_DOWN) {
+        pyn_request_unref(run);
         return NULL;
-    *result = PYN_RPC_TOO_DEEP;
-    if (run && run->depth >= PYN_MAX_NESTING)
-        return NULL;
-    *result = PYN_RPC_DOWN;
-    r = calloc(1, sizeof(*r));
+    }
+    r = new_rpc(t, run, notify);
     if (!r)
         return NULL;
     r->target = target;
-    r->notify = notify;
-    r->late = late;
-    r->worker = notify ? NULL : pyn_run_worker();
-    r->run = run ? pyn_request_ref(run) : NULL;
-    pthread_cond_init(&r->cond, NULL);
-    r->link = t->service->node ? pyn_node_coordinator(t->service->node) : NULL;
-    if (!r->link || !pyn_rpc_insert(t, r)) {
-        if (r->link)
-            pyn_log(PYN_WARNING, "rpc", "more than %u requests to the coordinator at once", t->max);
-        if (!r->link) {
-            pthread_cond_destroy(&r->cond);
-            if (r->run)
-                pyn_request_unref(r->run);
-            free(r);
-        } else {
-            free_rpc(r);
-        }
-        return NULL;
-    }
+    r->late = run && pyn_request_is_answered(run);
     if (run)
         atomic_fetch_add(&run->asking, 1);
+    if (!notify && target == PYN_RPC_CALL && (r->loop = pyn_runner_loop())) /* before the callback can begin */
+        pyn_deferred_blocking(t->service->deferred, r->loop, 1);
     write_head(t, r, out);
     return r;
 }
@@ -142,7 +168,7 @@ static bool is_settled(void *ctx)
 static void wait_elsewhere(struct pyn_rpc_table *t, struct pyn_rpc *r)
 {
     pthread_mutex_lock(&t->lock);
-    while (r->state == PYN_RPC_ASKED)
+    while (r->state == PYN_RPC_ASKED && !is_called_off(r)) /* who calls it off tells those who were entered before */
         pthread_cond_wait(&r->cond, &t->lock);
     pthread_mutex_unlock(&t->lock);
 }
@@ -193,10 +219,14 @@ static void call_off(struct pyn_rpc_table *t, struct pyn_rpc *r)
 
 static void bridge_close(void *ctx, struct pyn_rpc *r)
 {
+    struct pyn_rpc_table *t = ctx;
+
     if (pyn_rpc_withdraw(ctx, r) && pyn_link_is_up(r->link))
         call_off(ctx, r);
     if (r->run)
         atomic_fetch_sub(&r->run->asking, 1);
+    if (r->loop)
+        pyn_deferred_blocking(t->service->deferred, r->loop, -1);
     free_rpc(r);
 }
 

@@ -79,6 +79,8 @@ static void answer_now(struct pyn_service *s, struct pyn_link *l, const struct p
         pyn_admin_write_info(s, &o.buf);
     else if (p->op == PYN_OP_VERSION)
         write_version(&o.buf);
+    else if (p->op == PYN_OP_CANCEL && p->report)
+        pyn_proto_write_error(&o.buf, "not_found");
     else if (p->op == PYN_OP_CANCEL || p->op == PYN_OP_FORGET || p->op == PYN_OP_SYNC || p->op == PYN_OP_STREAM_CLOSE)
         pyn_write_atom(&o.buf, "ok");
     else if (p->op == PYN_OP_INTERRUPT)
@@ -103,10 +105,14 @@ static bool has_tag(void *ctx, const struct pyn_request *r)
 static void cancel(struct pyn_service *s, struct pyn_link *l, const struct pyn_parsed *p)
 {
     struct pyn_span tag = p->cancelled;
+    struct pyn_parsed told = *p;
+    bool found;
 
     pyn_pool_settle(s->pool); /* the call may have come in the same turn of reading */
-    pyn_guard_cancel(s, has_tag, &tag, "interrupted");
-    answer_now(s, l, p);
+    found = pyn_deferred_cancel_tag(s->deferred, tag, "interrupted") ||
+            pyn_guard_cancel(s, has_tag, &tag, "interrupted");
+    told.report = p->report && !found;
+    answer_now(s, l, &told);
 }
 
 static void forget(struct pyn_service *s, struct pyn_link *l, const struct pyn_parsed *p)
@@ -157,75 +163,6 @@ static void route(struct pyn_service *s, struct pyn_request *r)
     r->estimate = pyn_dispatch_estimate(&r->call);
 }
 
-struct chain {
-    uint64_t run;
-    struct pyn_worker *worker;
-    struct pyn_job *outer;
-    struct pyn_context *context; /* of `outer`; a reference, or NULL */
-    uint64_t outer_run;
-    uint64_t deadline;
-    unsigned depth;
-};
-
-/* Under the worker's lock. */
-static void find_run(void *ctx, struct pyn_worker *w, struct pyn_job *job)
-{
-    struct pyn_request *r = pyn_request_of(job);
-    struct chain *c = ctx;
-
-    if (r->id != c->run || atomic_load(&r->asking) == 0)
-        return;
-    c->worker = w;
-    c->outer = job;
-    c->context = r->context ? pyn_context_ref(r->context) : NULL;
-    c->outer_run = r->outer_run;
-    c->deadline = r->deadline;
-    c->depth = r->depth;
-}
-
-/* The run that the call is to be nested in: the one that its chain names; where it names a context, the next one
- * outwards that runs in that context. false: there is none. */
-static bool find_outer(struct pyn_service *s, const struct pyn_request *r, struct chain *c)
-{
-    uint64_t next = r->outer_run;
-
-    for (unsigned level = 0; next != 0 && level <= PYN_MAX_NESTING; level++) {
-        *c = (struct chain){.run = next};
-        pyn_pool_each_running(s->pool, find_run, c);
-        if (!c->worker)
-            return false;
-        if (!r->context || r->context == c->context)
-            return true;
-        next = c->outer_run;
-        pyn_context_unref(c->context);
-    }
-    return false;
-}
-
-/* Gives a call that a callback makes to the worker that waits for the callback; it has no more time than that one, and
- * runs in its context. */
-static bool nest(struct pyn_service *s, struct pyn_request *r)
-{
-    struct chain c;
-
-    if (!find_outer(s, r, &c))
-        return false;
-    if (!pyn_streaming_at_home(s, r, c.worker)) {
-        pyn_context_unref(c.context);
-        return false;
-    }
-    if (c.deadline < r->deadline)
-        r->deadline = c.deadline;
-    r->depth = c.depth + 1;
-    if (c.context && !r->context) { /* should it come too late to be nested, it runs in the context all the same */
-        r->context = c.context;
-        r->job.only = c.worker;
-    } else {
-        pyn_context_unref(c.context);
-    }
-    return pyn_pool_nest(s->pool, c.worker, c.outer, &r->job);
-}
-
 /* A call that the callback of a thread of Python's own makes: all workers may be waiting for that thread. */
 static void help(struct pyn_service *s, struct pyn_request *r, int interp)
 {
@@ -235,16 +172,6 @@ static void help(struct pyn_service *s, struct pyn_request *r, int interp)
         return;
     r->job.group = group;
     r->job.helps = true;
-}
-
-uint64_t pyn_dispatch_outer_deadline(struct pyn_service *s, const struct pyn_parsed *p)
-{
-    struct chain c = {.run = p->chain_run, .deadline = PYN_NEVER};
-
-    if (c.run != 0)
-        pyn_pool_each_running(s->pool, find_run, &c);
-    pyn_context_unref(c.context);
-    return c.deadline;
 }
 
 static void refuse(struct pyn_service *s, struct pyn_link *l, const struct pyn_parsed *p)
@@ -282,11 +209,14 @@ static void admit(struct pyn_service *s, struct pyn_link *l, const struct pyn_pa
     if (pyn_bind_admit(s, r, p))
         return;
     pyn_guard_wake(s); /* where every worker is bound it may wait until its time is over */
-    if (r->op != PYN_OP_RUN || !nest(s, r)) {
+    if (r->op != PYN_OP_RUN || !pyn_chain_nest(s, r)) {
         if (p->chain_interp >= 0 && r->outer_run == 0 && r->op == PYN_OP_RUN && !r->context)
             help(s, r, p->chain_interp);
         else if (p->chain_interp >= 0 && s->pins && !r->context && in_main(&r->call))
             r->job.group = p->chain_interp; /* its __main__ at least */
+        if (p->call.async != PYN_CALL_PLAIN && s->pins && !r->job.only && r->job.group < 0 &&
+            r->job.lane == PYN_LANE_WORK)
+            pyn_deferred_route(s->deferred, r);
         pyn_pool_deliver(s->pool, &r->job);
     }
 }

@@ -87,7 +87,7 @@ static void leave_out_stuck(struct pyn_service *s, struct plan *plan)
 static bool make_children(struct pyn_service *s, struct plan *plan, struct pyn_link *l, struct pyn_block *block)
 {
     uint64_t now = pyn_now();
-    uint64_t outer = pyn_dispatch_outer_deadline(s, plan->parsed);
+    uint64_t outer = pyn_chain_deadline(s, plan->parsed);
 
     plan->children = calloc(plan->count + 1, sizeof(struct pyn_request *));
     for (unsigned i = 0; plan->children && i < plan->count; i++) {

@@ -137,6 +137,12 @@ static bool is_off(const struct picked *p, const struct pyn_request *r)
     return r->deadline <= p->now || has_lost_context(r) || (p->match && p->match(p->ctx, r));
 }
 
+static bool match_lost_context(void *ctx, const struct pyn_request *r)
+{
+    (void)ctx;
+    return has_lost_context(r);
+}
+
 /* What the caller is told; NULL: nothing. */
 static const char *why(const struct pyn_request *r, uint64_t now, const char *reason)
 {
@@ -195,24 +201,30 @@ static void call_off(struct pyn_service *s, struct pyn_request *r, const char *r
         (void)pyn_request_claim(r);
 }
 
-static void replace(struct pyn_service *s, struct pyn_worker *w)
+void pyn_guard_end_node(struct pyn_service *s, const char *of_what)
 {
     uint64_t one = 1;
 
+    pyn_log(PYN_ERROR, "guard", "more than %u %s are stuck: the node ends", s->config.max_stuck, of_what);
+    if (write(s->fatal_fd, &one, sizeof(one)) < 0)
+        pyn_log(PYN_ERROR, "guard", "the main thread could not be told");
+}
+
+static void replace(struct pyn_service *s, struct pyn_worker *w)
+{
     pyn_log(PYN_WARNING, "guard",
             "worker=%u is stuck in a call that does not end when interrupted; another one takes its place", w->id);
     switch (pyn_pool_replace(s->pool, w)) {
     case PYN_REPLACED:
         pyn_bind_worker_lost(s, w);
-        return;
+        (void)pyn_deferred_cancel(s->deferred, match_lost_context, NULL, "context_lost");
+        break;
     case PYN_CAME_BACK:
-        return;
+        break;
     case PYN_NO_MORE_ROOM:
+        pyn_guard_end_node(s, "workers");
         break;
     }
-    pyn_log(PYN_ERROR, "guard", "more than %u workers are stuck: the node ends", s->config.max_stuck);
-    if (write(s->fatal_fd, &one, sizeof(one)) < 0)
-        pyn_log(PYN_ERROR, "guard", "the main thread could not be told");
 }
 
 static void act(struct picked *p, const char *reason)
@@ -236,28 +248,39 @@ static void act(struct picked *p, const char *reason)
         replace(s, p->stuck[i]);
 }
 
-static void look(struct pyn_service *s, uint64_t now, bool (*match)(void *ctx, const struct pyn_request *r), void *ctx,
-                 const char *reason)
+/* Returns how many were ended. */
+static unsigned look(struct pyn_service *s, uint64_t now, bool (*match)(void *ctx, const struct pyn_request *r),
+                     void *ctx, const char *reason)
 {
     struct picked p = {.service = s, .now = now, .match = match, .ctx = ctx};
     struct pyn_queue gone = {0};
     struct pyn_job *job;
+    unsigned count;
 
     pyn_pool_take(s->pool, look_at_waiting, &p, &gone);
     pyn_pool_each_running(s->pool, look_at_running, &p);
     act(&p, reason);
+    count = p.late_count + gone.count;
     while ((job = pyn_queue_pop(&gone))) {
         struct pyn_request *r = pyn_request_of(job);
         call_off(s, r, why(r, now, reason));
         pyn_run_dispose(s, r);
     }
+    return count;
 }
 
-void pyn_guard_cancel(struct pyn_service *s, bool (*match)(void *ctx, const struct pyn_request *r), void *ctx,
+bool pyn_guard_cancel(struct pyn_service *s, bool (*match)(void *ctx, const struct pyn_request *r), void *ctx,
                       const char *reason)
 {
-    if (atomic_load_explicit(&s->admitted, memory_order_relaxed) > 0)
-        look(s, pyn_now(), match, ctx, reason);
+    bool found;
+
+    if (atomic_load_explicit(&s->admitted, memory_order_relaxed) == 0)
+        return false;
+    found = look(s, pyn_now(), match, ctx, reason) > 0;
+    /* After it: a request may be deferred meanwhile. */
+    if (match)
+        return pyn_deferred_cancel(s->deferred, match, ctx, reason) || found;
+    return pyn_deferred_cancel(s->deferred, match_lost_context, NULL, "context_lost") || found;
 }
 
 /* ---- the thread ---- */
@@ -272,13 +295,18 @@ void pyn_guard_wake(struct pyn_service *s)
     pthread_mutex_unlock(&s->guard_lock);
 }
 
-/* guard_lock held. Sleeps for a tick, or, parked, for a second or until a job begins. */
+/* guard_lock held. Sleeps for a tick, or, parked, for a second, until a coroutine is due, or a job
+ * begins. */
 static void nap(struct pyn_service *s, uint64_t now)
 {
     bool parked = atomic_load(&s->guard_parked);
     uint64_t until = now + (parked ? TICK_PARKED : TICK_BUSY);
-    struct timespec ts = {(time_t)(until / PYN_SECOND), (long)(until % PYN_SECOND)};
+    uint64_t due = pyn_deferred_next(s->deferred);
+    struct timespec ts;
 
+    if (due < until)
+        until = due;
+    ts = (struct timespec){(time_t)(until / PYN_SECOND), (long)(until % PYN_SECOND)};
     pthread_cond_timedwait(&s->guard_cond, &s->guard_lock, &ts);
 }
 
@@ -293,7 +321,7 @@ static void *guard_main(void *service)
     while (!s->guard_stop) {
         uint64_t now = pyn_now();
         uint64_t calls = atomic_load_explicit(&s->calls, memory_order_relaxed);
-        bool active = pyn_pool_active(s->pool) || calls != last_calls;
+        bool active = pyn_pool_active(s->pool) || calls != last_calls || pyn_deferred_busy(s->deferred);
 
         last_calls = calls;
         quiet = active ? 0 : quiet + 1;
@@ -301,7 +329,8 @@ static void *guard_main(void *service)
         pthread_mutex_unlock(&s->guard_lock);
         pyn_pool_watch(s->pool, now);
         if (pyn_pool_active(s->pool) && ++ticks % 2 == 0)
-            look(s, now, NULL, NULL, NULL);
+            (void)look(s, now, NULL, NULL, NULL);
+        pyn_deferred_tick(s->deferred, now);
         if (now - last_second >= PYN_SECOND) {
             pyn_links_tick(s->links, now);
             last_second = now;

@@ -143,6 +143,21 @@ static const char *read_collect(struct pyn_reader *r, struct pyn_parsed *p)
     return NULL;
 }
 
+static const char *read_async(struct pyn_reader *r, struct pyn_parsed *p)
+{
+    struct pyn_span word;
+
+    if (!pyn_read_atom(r, &word))
+        word.len = 0;
+    if (pyn_span_is(word, "true"))
+        p->call.async = PYN_CALL_AWAIT;
+    else if (pyn_span_is(word, "stream"))
+        p->call.async = PYN_CALL_GATHER;
+    else if (!pyn_span_is(word, "false"))
+        return "async must be true, false or stream";
+    return NULL;
+}
+
 static const char *read_option(struct pyn_reader *r, struct pyn_parsed *p)
 {
     struct pyn_span key, skipped;
@@ -167,6 +182,8 @@ static const char *read_option(struct pyn_reader *r, struct pyn_parsed *p)
         return read_pid(r, &p->home) ? NULL : "home must be a pid";
     if (pyn_span_is(key, "collect"))
         return read_collect(r, p);
+    if (pyn_span_is(key, "async"))
+        return p->call.kind == PYN_CALL_FUNCTION ? read_async(r, p) : "async is an option of call only";
     /* What later versions know is not an error. */
     return pyn_read_skip(r, &skipped) ? "malformed options" : NULL;
 }
@@ -300,6 +317,8 @@ static enum pyn_op parse_stream(struct pyn_reader *r, uint32_t arity, struct pyn
         return bad(p, "stream takes {stream, Module, Function, Args, Kwargs, Options}, the last two optional");
     op = parse_call(r, arity, p);
     p->call.use = PYN_USE_KEEP;
+    if (p->call.async != PYN_CALL_PLAIN)
+        return bad(p, "async is an option of call only");
     return op;
 }
 
@@ -331,6 +350,16 @@ static enum pyn_op parse_close(struct pyn_reader *r, uint32_t arity, struct pyn_
     if (arity != 2 || !read_stream(r, p))
         return bad(p, "stream_close takes {stream_close, Stream}, a positive integer");
     return PYN_OP_STREAM_CLOSE;
+}
+
+static enum pyn_op parse_cancel(struct pyn_reader *r, uint32_t arity, struct pyn_parsed *p)
+{
+    struct pyn_span word;
+
+    p->report = arity == 3;
+    if (pyn_read_skip(r, &p->cancelled) || (p->report && (!pyn_read_atom(r, &word) || !pyn_span_is(word, "report"))))
+        return bad(p, "cancel takes {cancel, Tag} or {cancel, Tag, report}");
+    return PYN_OP_CANCEL;
 }
 
 static enum pyn_op parse_word(struct pyn_span word, struct pyn_parsed *p)
@@ -379,8 +408,8 @@ static enum pyn_op parse_request(struct pyn_reader *r, struct pyn_parsed *p)
         return parse_next(r, arity, p);
     if (pyn_span_is(word, "stream_close"))
         return parse_close(r, arity, p);
-    if (pyn_span_is(word, "cancel") && arity == 2 && !pyn_read_skip(r, &p->cancelled))
-        return PYN_OP_CANCEL;
+    if (pyn_span_is(word, "cancel") && (arity == 2 || arity == 3))
+        return parse_cancel(r, arity, p);
     return bad(p, "unknown request");
 }
 
@@ -404,6 +433,8 @@ bool pyn_proto_parse(struct pyn_span payload, struct pyn_parsed *p)
         return false;
     }
     p->op = parse_request(&r, p);
+    if (p->op == PYN_OP_ALL && p->call.async != PYN_CALL_PLAIN)
+        p->op = bad(p, "async is an option of call only");
     /* What follows the request in the payload is the rest of a complaint, or nothing. */
     if (p->op != PYN_OP_BAD && p->op != PYN_OP_BAD_ARGS && pyn_reader_left(&r) > 0)
         p->op = bad(p, "bytes behind the request");

@@ -14,6 +14,7 @@
  *                                                         for each item, the message {py_item, Stream, Item} to Pid
  *             {stream_close, Stream}                      ok
  *             {cancel, Tag}       the call of that tag, or of the alias in it, ends with {error, interrupted}
+ *             {cancel, Tag, report}    the same; {error, not_found} when there is no such call
  *             {bind [, Options]}  binds a worker to a new context, answered {ok, Context} (an integer): the caller is
  *                                 its owner, with whose death it ends
  *             {unbind, Context}   ends it; answered ok when the worker is free again
@@ -27,7 +28,10 @@
  *             remember (Key, a binary: call_all and exec_all are run in later interpreters too, see svc/everywhere.h),
  *             replay (boolean: with remember, what is remembered by that key already is not run again),
  *             home (Pid: where the definitions of that process are, in place of the caller's),
- *             collect (boolean: the items of an iterator are the result)
+ *             collect (boolean: the items of an iterator are the result),
+ *             async (call only; true: a coroutine that the function returns is awaited on an event loop, and the
+ *             request answered when it ends; stream: what an async generator, or any iterator, gives is answered as a
+ *             list)
  *   Result    {ok, Value} | ok | {error, Reason}
  *
  * Module, Function, Code: atom, binary or (Code) list of bytes; Args: a list; Kwargs, Locals: maps. Tag = [alias | Ref]
@@ -81,6 +85,7 @@ struct pyn_parsed {
     bool replay;               /* PYN_OP_ALL */
     struct pyn_span home;      /* PYN_OP_RUN: a pid whose definitions it wants; empty: the caller's */
     struct pyn_span cancelled; /* PYN_OP_CANCEL: a tag */
+    bool report;               /* PYN_OP_CANCEL: it matters whether there is such a call */
     const char *complaint;     /* PYN_OP_BAD: a sentence */
 };
 

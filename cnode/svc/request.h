@@ -14,6 +14,23 @@
 
 struct pyn_context;
 
+/* Of a request whose answer comes later (svc/deferred.h, whose lock guards all of it but `spot`). */
+struct pyn_late {
+    /* The worker whose loop is to run its coroutine; it is counted there until it is disposed of. 0: none. */
+    unsigned spot;
+    struct pyn_loop *loop;        /* the loop that runs it; NULL: not begun, or the loop has ended */
+    struct pyn_request *next;     /* in the bucket of its number */
+    struct pyn_request *next_tag; /* in the bucket of its tag */
+    uint64_t tag_hash;
+    struct pyn_request *older, *newer; /* among those whose callers are not watched yet */
+    bool unwatched;
+    bool off;  /* called off: its task is to end */
+    bool told; /* and the loop knows that */
+    uint64_t off_since;
+    struct pyn_request *next_off; /* in the loop's list of those */
+    unsigned due;                 /* its place among the deadlines; 0: none */
+};
+
 struct pyn_request {
     struct pyn_job job; /* first: a job is a request */
     atomic_uint refs;
@@ -30,7 +47,7 @@ struct pyn_request {
     bool watched;          /* the caller's death is looked for; the watchdog's own */
     unsigned depth;        /* how many calls it is nested in */
     struct pyn_link *link; /* NULL: the node asks itself */
-    struct pyn_block *block; /* NULL where the call needs no bytes */
+    struct pyn_block *block; /* NULL where the call needs no bytes, or none any more, as it is answered later */
     struct pyn_reply_to to;
     struct pyn_span home;
     struct pyn_call call;
@@ -43,6 +60,9 @@ struct pyn_request {
     uint64_t called_off_at;
     uint64_t interrupted_at;
     unsigned interrupts;
+
+    void *kept; /* owned: what `to` points to, where the answer comes later */
+    struct pyn_late late;
 };
 
 /* A request with one reference, which takes references of its own on link and block; a stream that it opens has its
@@ -53,6 +73,9 @@ struct pyn_request *pyn_request_new(struct pyn_link *link, struct pyn_block *blo
 struct pyn_request *pyn_request_new_closer(void);
 struct pyn_request *pyn_request_ref(struct pyn_request *r);
 void pyn_request_unref(struct pyn_request *r);
+/* The arguments are needed no more: gives the bytes back that the request came in. By who runs it, after the call; only
+ * where `to` is kept. */
+void pyn_request_release_block(struct pyn_request *r);
 /* true for the one who may answer. */
 bool pyn_request_claim(struct pyn_request *r);
 

@@ -105,6 +105,11 @@ static bool is_of_run(const struct pyn_rpc *r, const void *run)
     return r->run == run && r->notify;
 }
 
+static bool is_of_coroutine(const struct pyn_rpc *r, const void *run)
+{
+    return r->run == run && !r->notify && !r->worker;
+}
+
 /* All that match have no answer any more. */
 static void lose(struct pyn_rpc_table *t, bool (*match)(const struct pyn_rpc *r, const void *what), const void *what)
 {
@@ -133,6 +138,12 @@ void pyn_rpc_link_down(struct pyn_rpc_table *t, const struct pyn_link *l)
 void pyn_rpc_run_ended(struct pyn_rpc_table *t, const struct pyn_request *run)
 {
     lose(t, is_of_run, run);
+}
+
+/* What is awaited ends with the task. */
+void pyn_rpc_coroutine_ended(struct pyn_rpc_table *t, const struct pyn_request *run)
+{
+    lose(t, is_of_coroutine, run);
 }
 
 unsigned pyn_rpc_count(struct pyn_rpc_table *t)

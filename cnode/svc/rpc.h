@@ -34,6 +34,9 @@ bool pyn_rpc_reply(struct pyn_rpc_table *t, struct pyn_span payload, struct pyn_
 void pyn_rpc_link_down(struct pyn_rpc_table *t, const struct pyn_link *l);
 /* The call has ended before its time: loops that wait for something on its behalf are told. */
 void pyn_rpc_run_ended(struct pyn_rpc_table *t, const struct pyn_request *run);
+/* The request, whose coroutine runs on an event loop, was called off: loops' threads that wait for something on its
+ * behalf are told. */
+void pyn_rpc_coroutine_ended(struct pyn_rpc_table *t, const struct pyn_request *run);
 unsigned pyn_rpc_count(struct pyn_rpc_table *t);
 
 #endif

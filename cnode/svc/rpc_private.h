@@ -27,6 +27,7 @@ struct pyn_rpc {
     struct pyn_link *link;     /* owned reference */
     struct pyn_request *run;   /* owned reference: the call that asks; NULL: a thread of Python's own */
     struct pyn_worker *worker; /* on whose thread the asker waits; NULL: any other thread, or a loop */
+    struct pyn_loop *loop;     /* on whose thread the asker waits, so that no coroutine runs there; NULL: none */
     struct pyn_notify *notify; /* the loop that the asker is in; NULL: it waits */
     void *cookie;              /* the asker's own */
     bool late;                 /* a generator that was called off asks, in its `finally` */

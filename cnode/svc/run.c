@@ -40,13 +40,13 @@ bool pyn_run_start(void *service, struct pyn_worker *w)
 
     if (!d)
         return false;
-    pthread_mutex_init(&d->lock, NULL);
+    pyn_touched_init(&d->touched);
     pyn_out_init(&d->out, s->config.max_frame);
     d->seat = w->host ? pyn_seat_open_beside(((struct pyn_desk *)w->host->seat)->seat, error, sizeof(error))
                       : pyn_seat_open(w->lane == PYN_LANE_MAIN, error, sizeof(error));
     if (!d->seat) {
         pyn_log(PYN_ERROR, "worker", "worker=%u does not start: %s", w->id, error);
-        pthread_mutex_destroy(&d->lock);
+        pyn_touched_fini(&d->touched);
         free(d);
         return false;
     }
@@ -55,6 +55,7 @@ bool pyn_run_start(void *service, struct pyn_worker *w)
     if (!w->host)
         pyn_everywhere_start(s, w);
     this_worker = w;
+    pyn_deferred_join(s->deferred, w);
     return true;
 }
 
@@ -68,7 +69,7 @@ void pyn_run_stop(void *service, struct pyn_worker *w)
         sched_yield();
     pyn_seat_close(d->seat);
     pyn_out_free(&d->out);
-    pthread_mutex_destroy(&d->lock);
+    pyn_touched_fini(&d->touched);
     free(d);
 }
 
@@ -86,44 +87,15 @@ void pyn_run_detach(void *service, struct pyn_worker *w)
 
 /* ---- sending ---- */
 
-/* Takes the list of touched links and flushes them; whoever comes first does it. */
 void pyn_run_flush(void *service, struct pyn_worker *w)
 {
     struct pyn_desk *d = w->seat;
-    struct pyn_link *links[PYN_TOUCHED];
-    unsigned count;
 
     (void)service;
-    pthread_mutex_lock(&d->lock);
-    count = d->touched_count;
-    memcpy(links, d->touched, count * sizeof(*links));
-    d->touched_count = 0;
-    pthread_mutex_unlock(&d->lock);
-    for (unsigned i = 0; i < count; i++) {
-        pyn_link_flush(links[i]);
-        pyn_link_unref(links[i]);
-    }
+    pyn_touched_flush(&d->touched);
 }
 
-void pyn_run_touch(struct pyn_desk *d, struct pyn_link *l)
-{
-    bool known = false;
-
-    pthread_mutex_lock(&d->lock);
-    for (unsigned i = 0; i < d->touched_count && !known; i++)
-        known = d->touched[i] == l;
-    if (!known && d->touched_count < PYN_TOUCHED) {
-        d->touched[d->touched_count++] = pyn_link_ref(l);
-        known = true;
-    }
-    pthread_mutex_unlock(&d->lock);
-    if (!known)
-        pyn_link_flush(l);
-}
-
-/* Ends the frame and sends it; the answer is the result of r. */
-static void send_result(struct pyn_service *s, struct pyn_desk *d, struct pyn_request *r, struct pyn_out *o,
-                        size_t frame)
+bool pyn_run_queue_result(struct pyn_service *s, struct pyn_request *r, struct pyn_out *o, size_t frame)
 {
     if (o->buf.failed || pyn_out_size(o) > s->config.max_frame) {
         pyn_out_truncate(o, frame);
@@ -131,7 +103,17 @@ static void send_result(struct pyn_service *s, struct pyn_desk *d, struct pyn_re
         pyn_proto_write_exception(&o->buf, "ValueError", "the result is larger than the node's maximum for a message");
     }
     pyn_frame_end(&o->buf, frame, o->ext_bytes);
-    if (pyn_link_send(r->link, o, true))
+    return pyn_link_send(r->link, o, true);
+}
+
+void pyn_run_touch(struct pyn_desk *d, struct pyn_link *l)
+{
+    pyn_touched_add(&d->touched, l);
+}
+
+static void deliver(struct pyn_service *s, struct pyn_desk *d, struct pyn_request *r, struct pyn_out *o, size_t frame)
+{
+    if (pyn_run_queue_result(s, r, o, frame))
         pyn_run_touch(d, r->link);
 }
 
@@ -165,16 +147,21 @@ static void write_error(struct pyn_buf *b, const void *reason)
     pyn_proto_write_error(b, reason);
 }
 
-bool pyn_run_answer(struct pyn_service *s, struct pyn_request *r, const char *error_reason)
+void pyn_run_send_error(struct pyn_service *s, struct pyn_request *r, const char *error_reason)
 {
-    if (!pyn_request_claim(r))
-        return false;
     if (strcmp(error_reason, "timeout") == 0) /* here, as several may find it late, but one answers */
         atomic_fetch_add_explicit(&s->timeouts, 1, memory_order_relaxed);
     if (r->gather)
         pyn_gather_put_error(r, error_reason);
     else
         send_now(s, r, write_error, error_reason);
+}
+
+bool pyn_run_answer(struct pyn_service *s, struct pyn_request *r, const char *error_reason)
+{
+    if (!pyn_request_claim(r))
+        return false;
+    pyn_run_send_error(s, r, error_reason);
     return true;
 }
 
@@ -190,6 +177,7 @@ bool pyn_run_answer_ok(struct pyn_service *s, struct pyn_request *r)
 
 void pyn_run_dispose(struct pyn_service *s, struct pyn_request *r)
 {
+    pyn_deferred_leave(s->deferred, r);
     if (r->op != PYN_OP_RUN)
         pyn_bind_disposed(s, r);
     if (r->gather)
@@ -273,7 +261,7 @@ static void write_refused(struct pyn_out *o, const struct pyn_request *r)
     pyn_proto_write_exception(&o->buf, "ImportError", message);
 }
 
-static void count(struct pyn_service *s, enum pyn_call_outcome outcome, bool interrupted)
+void pyn_run_count(struct pyn_service *s, enum pyn_call_outcome outcome, bool interrupted)
 {
     atomic_fetch_add_explicit(&s->calls, 1, memory_order_relaxed);
     if (outcome == PYN_CALL_ERROR)
@@ -311,17 +299,23 @@ static void run_request(struct pyn_service *s, struct pyn_worker *w, struct pyn_
         move_to_main(s, w, r);
         return;
     }
+    if (outcome == PYN_CALL_DEFERRED) { /* the worker's part is done, and so is its reference */
+        learn(s, r, pyn_worker_done(w));
+        pyn_request_release_block(r);
+        pyn_request_unref(r);
+        return;
+    }
     if (pins)
         pin_names(s, w);
     learn(s, r, pyn_worker_done(w));
-    count(s, outcome, interrupted);
+    pyn_run_count(s, outcome, interrupted);
     /* What was interrupted is answered by who had it interrupted, perhaps only after this. */
     delivered = !interrupted && pyn_request_claim(r);
     pyn_streaming_end(s, w, r, outcome, delivered);
     if (delivered && r->gather)
         pyn_gather_put(r, o, outcome == PYN_CALL_OK);
     else if (delivered && r->to.pid.len > 0)
-        send_result(s, d, r, o, frame);
+        deliver(s, d, r, o, frame);
     pyn_run_dispose(s, r);
 }
 

@@ -90,9 +90,10 @@ struct pyn_service *pyn_service_start(const struct pyn_service_config *config, c
     s->rpc = pyn_rpc_table_new(s, MAX_RPC);
     s->streams = pyn_streams_new(MAX_STREAMS);
     s->links = pyn_links_new(&config->links, &events);
+    s->deferred = pyn_deferred_new(s, config->workers + config->main_workers + config->max_stuck, config->max_queue);
     if (s->mode == PYN_MODE_SUBINTERP)
         s->pins = pyn_pins_new(MAX_WATCHED, MAX_NAMES);
-    if (s->fatal_fd < 0 || !s->watch || !s->rpc || !s->streams || !s->links || !s->remembered ||
+    if (s->fatal_fd < 0 || !s->watch || !s->rpc || !s->streams || !s->links || !s->deferred || !s->remembered ||
         (s->mode == PYN_MODE_SUBINTERP && !s->pins))
         snprintf(error, size, "out of memory or descriptors");
     else if (!start_pool(s))
@@ -177,6 +178,8 @@ bool pyn_service_stop(struct pyn_service *s, uint64_t deadline)
     pyn_rpc_link_down(s->rpc, NULL);
     ended = wait_for_none(s, deadline);
     wait_for_output(s, pyn_now() + OUTPUT_GRACE); /* while there are workers who write */
+    ended = pyn_deferred_stop(s->deferred, ended ? deadline : pyn_now() + PYN_MS) &&
+            ended; /* they are interpreters' too */
     ended = pyn_pool_stop(s->pool, ended ? deadline : pyn_now() + PYN_MS, drop_job) && ended;
     pyn_guard_stop(s);
     return ended;
@@ -188,6 +191,7 @@ void pyn_service_free(struct pyn_service *s)
     if (s->links)
         pyn_links_free(s->links);
     pyn_rpc_table_free(s->rpc);
+    pyn_deferred_free(s->deferred);
     pyn_watch_free(s->watch);
     pyn_pins_free(s->pins);
     pyn_streams_free(s->streams);

@@ -1,10 +1,12 @@
 /* The py service: joins links (dist), workers (sched) and Python (py).
  *
  *   dispatch.c  messages of peers: pings, monitors, requests; admission
+ *   chain.c     what a call of a callback is nested in
  *   run.c       a request on its worker: deadlines, the call, the answer
  *   streaming.c streams: opened, asked for items, closed; streams.c is their table
  *   pins.c      which interpreter holds the __main__ of which caller
  *   watch.c     monitors of callers, so that a death is noticed
+ *   deferred.c  requests that are answered later, with loops.c and coroutines.c: event loops
  *   guard.c     the watchdog: deadlines, interrupts, stuck workers, ticks
  *   admin.c     info and version
  */

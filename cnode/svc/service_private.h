@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/out.h"
 #include "svc/contexts.h"
+#include "svc/deferred.h"
 #include "svc/everywhere.h"
 #include "svc/gather.h"
 #include "svc/pins.h"
@@ -16,10 +17,11 @@
 #include "svc/rpc.h"
 #include "svc/service.h"
 #include "svc/streams.h"
+#include "svc/touched.h"
 #include "svc/watch.h"
 
 /* Calls nested deeper than this (Python, Erlang, Python, ...) are refused, well before the C stack ends. */
-enum { PYN_ESTIMATES = 1024, PYN_TOUCHED = 8, PYN_MAX_NESTING = 200, PYN_MAX_HELPERS = 200 };
+enum { PYN_ESTIMATES = 1024, PYN_MAX_NESTING = 200, PYN_MAX_HELPERS = 200 };
 /* The group of the main interpreter. */
 enum { PYN_MAIN_GROUP = 0 };
 /* What is run in interpreters that start later. */
@@ -31,10 +33,7 @@ struct pyn_desk {
     struct pyn_context *context; /* that the worker is bound to: a reference; the worker's own */
     struct pyn_out out;          /* the worker's own */
     atomic_uint interrupters; /* threads that are about to interrupt this seat; it is not closed before they are gone */
-
-    pthread_mutex_t lock;                  /* guards touched; innermost */
-    struct pyn_link *touched[PYN_TOUCHED]; /* a reference each */
-    unsigned touched_count;
+    struct pyn_touched touched; /* the links that have unsent answers */
 };
 
 struct pyn_service {
@@ -44,6 +43,7 @@ struct pyn_service {
     struct pyn_pool *pool;
     struct pyn_watch *watch;
     struct pyn_rpc_table *rpc;
+    struct pyn_deferred *deferred;
     struct pyn_pins *pins; /* NULL where there is one __main__ only */
     struct pyn_refused refused;
     struct pyn_remembered *remembered;
@@ -80,12 +80,17 @@ void pyn_dispatch_up(void *service, struct pyn_link *l);
 void pyn_dispatch_down(void *service, struct pyn_link *l, const char *reason);
 /* Counts a request in; false: it was refused, and its caller told so. Who has it disposes of it. */
 bool pyn_dispatch_admit(struct pyn_service *s, struct pyn_link *l, const struct pyn_parsed *p);
-/* Until when the running call has time that this one is nested in; PYN_NEVER: no such call. */
-uint64_t pyn_dispatch_outer_deadline(struct pyn_service *s, const struct pyn_parsed *p);
 /* The slot of the call's name in the table of durations. */
 uint32_t pyn_dispatch_estimate(const struct pyn_call *call);
 /* Sends a whole frame that stands in b, now. Empties b. */
 void pyn_dispatch_send_now(struct pyn_link *l, struct pyn_out *o);
+
+/* chain.c */
+/* Gives a call that a callback makes to the worker that waits for the callback; it has no more time than that one, and
+ * runs in its context. false: there is none, and it goes to the pool. */
+PYN_MUSTCHECK bool pyn_chain_nest(struct pyn_service *s, struct pyn_request *r);
+/* Until when the running call has time that this one is nested in; PYN_NEVER: no such call. */
+uint64_t pyn_chain_deadline(struct pyn_service *s, const struct pyn_parsed *p);
 
 /* run.c: the pool's operations. */
 bool pyn_run_start(void *service, struct pyn_worker *w);
@@ -106,6 +111,13 @@ bool pyn_run_answer(struct pyn_service *s, struct pyn_request *r, const char *er
 bool pyn_run_answer_ok(struct pyn_service *s, struct pyn_request *r);
 bool pyn_run_answer_with(struct pyn_service *s, struct pyn_request *r,
                          void (*write)(struct pyn_buf *b, const void *arg), const void *arg);
+/* The same for who has claimed it. */
+void pyn_run_send_error(struct pyn_service *s, struct pyn_request *r, const char *error_reason);
+/* Ends the frame that was begun at `frame` and queues it, the answer to r, which the caller has claimed; says what is
+ * wrong instead when it is too large. true: the link is to be flushed. */
+PYN_MUSTCHECK bool pyn_run_queue_result(struct pyn_service *s, struct pyn_request *r, struct pyn_out *o, size_t frame);
+/* For the statistics: a call has ended. */
+void pyn_run_count(struct pyn_service *s, enum pyn_call_outcome outcome, bool interrupted);
 /* The request has left the node's hands: gives the reference and the admission back. */
 void pyn_run_dispose(struct pyn_service *s, struct pyn_request *r);
 
@@ -114,8 +126,11 @@ int pyn_guard_start(struct pyn_service *s);
 void pyn_guard_stop(struct pyn_service *s);
 /* A job begins: the watchdog must be awake. Cheap when it is. */
 void pyn_guard_wake(struct pyn_service *s);
-/* Ends requests that match, waiting and running; those that wait are answered with reason (NULL: not at all). */
-void pyn_guard_cancel(struct pyn_service *s, bool (*match)(void *ctx, const struct pyn_request *r), void *ctx,
+/* More of these than are allowed are stuck: the node has to end. */
+void pyn_guard_end_node(struct pyn_service *s, const char *of_what);
+/* Ends requests that match, waiting and running; those that wait are answered with reason (NULL: not at all). true:
+ * there were some. */
+bool pyn_guard_cancel(struct pyn_service *s, bool (*match)(void *ctx, const struct pyn_request *r), void *ctx,
                       const char *reason);
 
 /* streaming.c */

@@ -34,6 +34,15 @@
 -export([await/1]).
 -export([await/2]).
 
+%% Coroutines.
+-export([async_call/3]).
+-export([async_call/4]).
+-export([async_await/1]).
+-export([async_await/2]).
+-export([async_gather/1]).
+-export([async_stream/3]).
+-export([async_stream/4]).
+
 %% Many calls at once.
 -export([parallel/1]).
 -export([parallel/2]).
@@ -233,6 +242,40 @@ await(Ref) ->
 -spec await(reference(), timeout()) -> result().
 await(Ref, Timeout) ->
     py_async:await(Ref, Timeout).
+
+%% Coroutines.
+
+-spec async_call(name(), name(), list()) -> reference().
+async_call(Module, Function, Args) ->
+    py_aio:call(Module, Function, Args, #{}).
+
+%% The event loop of a worker runs the coroutine that the function returns. The reference is for the calling process.
+-spec async_call(name(), name(), list(), map()) -> reference().
+async_call(Module, Function, Args, Kwargs) ->
+    py_aio:call(Module, Function, Args, Kwargs).
+
+-spec async_await(reference()) -> result().
+async_await(Ref) ->
+    py_aio:await(Ref, ?DEFAULT_TIMEOUT).
+
+%% When the time is over the task is cancelled, and nothing of it arrives later.
+-spec async_await(reference(), timeout()) -> result().
+async_await(Ref, Timeout) ->
+    py_aio:await(Ref, Timeout).
+
+%% All at the same time; their values in the order of the list.
+-spec async_gather([py_aio:item()]) -> {ok, [term()]} | {error, term()}.
+async_gather(Calls) ->
+    py_aio:gather(Calls).
+
+-spec async_stream(name(), name(), list()) -> {ok, [term()]} | {error, term()}.
+async_stream(Module, Function, Args) ->
+    py_aio:stream(Module, Function, Args, #{}).
+
+%% Everything that the async generator gives.
+-spec async_stream(name(), name(), list(), map()) -> {ok, [term()]} | {error, term()}.
+async_stream(Module, Function, Args, Kwargs) ->
+    py_aio:stream(Module, Function, Args, Kwargs).
 
 %% Many calls at once.
 

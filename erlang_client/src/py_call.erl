@@ -7,6 +7,9 @@
 -export([request_options/1]).
 -export([run/3]).
 -export([run/4]).
+-export([without_slot/3]).
+-export([place/2]).
+-export([count/2]).
 -export([cast/3]).
 -export([enter_chain/3]).
 
@@ -87,9 +90,12 @@ run(Kind, How, Request) ->
 
 -spec run(py_router:kind(), how(), py_proto:request(), exchange()) -> py_proto:result().
 run(Kind, How, Request, Exchange) ->
+    with_events(Request, Exchange, fun(Noting) -> make(Kind, How, Request, Noting) end).
+
+with_events(Request, Exchange, Make) ->
     case py_events:sink() of
-        none -> make(Kind, How, Request, Exchange);
-        Sink -> py_events:span(Sink, Request, Exchange, fun(Noting) -> make(Kind, How, Request, Noting) end)
+        none -> Make(Exchange);
+        Sink -> py_events:span(Sink, Request, Exchange, Make)
     end.
 
 make(Kind, #how{chain = undefined, timeout = Timeout} = How, Request, Exchange) ->
@@ -103,7 +109,39 @@ make(Kind, #how{chain = undefined, timeout = Timeout} = How, Request, Exchange) 
         {error, _} = Error ->
             Error
     end;
-make(Kind, #how{node = Wanted, chain = #chain{node = Node}} = How, Request, Exchange) ->
+make(Kind, How, Request, Exchange) ->
+    nested(Kind, How, Request, Exchange).
+
+%% A call that is bounded by other means than the slots.
+-spec without_slot(py_router:kind(), how(), py_proto:request()) -> py_proto:result().
+without_slot(Kind, How, Request) ->
+    with_events(Request, fun py_proto:request/4, fun(Exchange) -> unslotted(Kind, How, Request, Exchange) end).
+
+unslotted(Kind, #how{chain = undefined} = How, Request, Exchange) ->
+    send(Kind, How, Request, Exchange);
+unslotted(Kind, How, Request, Exchange) ->
+    nested(Kind, How, Request, Exchange).
+
+%% Where such a call goes: the C-node, what stands for the connection, and where it is to be counted while it is under
+%% way (by count/2; what is never counted off is set right by py_router).
+-spec place(py_router:kind(), how()) ->
+    {node(), py_proto:link(), none | py_router:target()} | {error, term()}.
+place(Kind, #how{node = Wanted, chain = undefined}) ->
+    case py_router:pick(Kind, Wanted) of
+        #target{node = Node, link = Link} = Target -> {Node, Link, Target};
+        {error, _} = Error -> Error
+    end;
+place(Kind, #how{chain = #chain{node = Node}}) ->
+    case py_router:pick(Kind, Node) of
+        #target{link = Link} = Target -> {Node, Link, Target};
+        {error, _} -> {Node, py_proto:server(Node), none}
+    end.
+
+-spec count(none | py_router:target(), 1 | -1) -> ok.
+count(#target{load = Load, slot = Slot}, By) when Load =/= none -> atomics:add(Load, Slot, By);
+count(_, _) -> ok.
+
+nested(Kind, #how{node = Wanted, chain = #chain{node = Node}} = How, Request, Exchange) ->
     case py_router:is_wanted(Node, Wanted) of
         true -> nest(Kind, How#how{node = Node}, Request, Exchange);
         false -> send(Kind, How, py_proto:without_chain(Request), Exchange)

@@ -18,12 +18,15 @@
 %%     {bind, Opts}       answered {ok, Context}, a number: a worker for calls with the option ctx => Context alone
 %%     {unbind, Context} | {interrupt, Context}
 %%     {cancel, Tag}      the call with that tag, or with that reference in its tag, ends with {error, interrupted}
+%%     {cancel, Tag, report}    the same, answered {error, not_found} when there is no such call
 %%
 %% M and F are atoms or binaries (dotted names are fine), Args a list, Kwargs and Locals maps with keys that are atoms
 %% or binaries, Code a binary. Opts is a timeout (milliseconds or `infinity`, counted from the arrival at the C-node)
-%% or a map #{timeout, traceback, chain, span, ctx, home (a pid: its definitions in place of the caller's), collect (boolean:
-%% the items of an iterator)}, for call_all and exec_all also remember (a key, a binary) and replay (boolean: not when it
-%% is remembered already); it is sent as the plain timeout when it says nothing else, so that the usual call is short.
+%% or a map #{timeout, traceback, chain, span, ctx, home (a pid: its definitions in place of the caller's), collect
+%% (boolean: the items of an iterator)}, for call_all and exec_all also remember (a key, a binary) and replay (boolean:
+%% not when it is remembered already), for call also async (true: the function's coroutine runs on an event loop, and the
+%% answer comes when it has ended; stream: what an async generator gives, as a list); it is sent as the plain timeout
+%% when it says nothing else, so that the usual call is short.
 %%
 %% Forms:
 %%
@@ -65,17 +68,22 @@
 %% Sending them.
 -export([request/4]).
 -export([send_as/4]).
+-export([send_async/3]).
 -export([send_info/1]).
 -export([send_sync/1]).
 -export([send_cast/2]).
 -export([send_cancel/2]).
+-export([send_cancel_report/2]).
+-export([call_off/3]).
+-export([answer_self/1]).
 
 %% Matching what comes back.
 -export([await_answer/2]).
+-export([await_any/2]).
 -export([answer/3]).
 -export([member/1]).
 
--export_type([request/0, command/0, options/0, all_options/0, result/0, info/0, link/0]).
+-export_type([request/0, command/0, options/0, all_options/0, result/0, info/0, link/0, sender/0]).
 
 -type name() :: atom() | binary().
 -type options() :: timeout() | #{
@@ -85,7 +93,8 @@
     span => integer(),
     ctx => pos_integer(),
     home => pid(),
-    collect => boolean()
+    collect => boolean(),
+    async => true | stream
 }.
 -type request() ::
     {call, name(), name(), list(), map(), options()}
@@ -102,11 +111,13 @@
 -type command() :: info | version | {bind, options()} | {unbind, pos_integer()} | {interrupt, pos_integer()}.
 -type result() :: ok | {ok, term()} | {error, term()}.
 -type info() :: map().
+%% What sends a request in its caller's place, while the connection is busy.
+-type sender() :: none | pid().
 %% What stands for the connection to a C-node.
 -type link() :: pid() | {py, node()}.
 
 %% [alias | Ref] is how gen marks the tag of a request that is answered by an alias.
--dialyzer({no_improper_lists, [request/4, send_as/4, send_info/1]}).
+-dialyzer({no_improper_lists, [request/4, send_as/4, send_async/3, answer_self/1, send_info/1, send_cancel_report/2]}).
 
 -define(SERVER, py).
 -define(VERSION, 1).
@@ -260,6 +271,22 @@ send_as(Caller, Node, Link, Request) ->
     _ = send(Node, {'$gen_call', {Caller, [alias | Ref]}, Request}),
     Ref.
 
+%% Sends the request in the caller's name and does not wait; what comes back is for await_answer/2 or await_any/2.
+-spec send_async(node(), link(), request()) -> {reference(), sender()}.
+send_async(Node, Link, Request) ->
+    Ref = erlang:monitor(process, Link, [{alias, reply_demonitor}]),
+    case send(Node, {'$gen_call', {self(), [alias | Ref]}, Request}) of
+        Sender when is_pid(Sender) -> {Ref, Sender};
+        _ -> {Ref, none}
+    end.
+
+%% The answer to what could not be sent, as if it had come.
+-spec answer_self(result()) -> reference().
+answer_self(Result) ->
+    Ref = make_ref(),
+    self() ! {[alias | Ref], Result},
+    Ref.
+
 %% Asks a node for its `info`, whether it is known as a C-node or not: the monitor is one of the name `py` there.
 -spec send_info(node()) -> reference().
 send_info(Node) ->
@@ -287,6 +314,20 @@ send_cancel(Node, Ref) ->
     _ = erlang:send({?SERVER, Node}, {'$gen_cast', {cancel, Ref}}, [noconnect, nosuspend]),
     ok.
 
+%% The same, for what was sent by send_async and is not awaited any more. It gets there, however busy the connection is.
+-spec call_off(node(), reference(), sender()) -> ok.
+call_off(Node, Ref, Sender) ->
+    _ = is_pid(Sender) andalso exit(Sender, kill),
+    _ = send(Node, {'$gen_cast', {cancel, Ref}}),
+    ok.
+
+%% The same for a call of whatever process. The answer says whether there is one: ok or {error, not_found}.
+-spec send_cancel_report(node(), reference()) -> reference().
+send_cancel_report(Node, Ref) ->
+    Asking = erlang:monitor(process, {?SERVER, Node}, [{alias, reply_demonitor}]),
+    _ = erlang:send({?SERVER, Node}, {'$gen_call', {self(), [alias | Asking]}, {cancel, Ref, report}}, [noconnect]),
+    Asking.
+
 -spec await_answer(reference(), timeout()) -> {result, result()} | {down, term()} | timeout.
 await_answer(Ref, Timeout) ->
     receive
@@ -295,6 +336,16 @@ await_answer(Ref, Timeout) ->
     after Timeout ->
         _ = erlang:demonitor(Ref, [flush]),
         receive {[alias | Ref], Result} -> {result, Result} after 0 -> timeout end
+    end.
+
+%% The first of the answers to these requests.
+-spec await_any(#{reference() => term()}, timeout()) ->
+    {reference(), {result, result()} | {down, term()}} | timeout.
+await_any(Pending, Timeout) ->
+    receive
+        {[alias | Ref], Result} when is_map_key(Ref, Pending) -> {Ref, {result, Result}};
+        {'DOWN', Ref, process, _, Reason} when is_map_key(Ref, Pending) -> {Ref, {down, Reason}}
+    after Timeout -> timeout
     end.
 
 %% What a message says about the request with that reference: its result, the end of what it was monitored by

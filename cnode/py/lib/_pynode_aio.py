@@ -22,6 +22,9 @@ class _Loop:
         future.add_done_callback(lambda done: done.cancelled() and erlang._loop_cancel(self._notifier, number))
         return future
 
+    def close(self, loop):
+        loop.remove_reader(erlang._loop_fd(self._notifier))
+
     def _ready(self):
         for future, value, error in erlang._loop_ready(self._notifier):
             if future.done():
@@ -38,3 +41,10 @@ def async_call(name, *args):
     if ours is None:
         ours = _loops[loop] = _Loop(loop)
     return ours.ask(loop, name, args)
+
+
+def forget(loop):
+    """The loop is going to be closed: what waits there is called off."""
+    ours = _loops.pop(loop, None)
+    if ours is not None:
+        ours.close(loop)

@@ -1,0 +1,270 @@
+"""Coroutines for asyncio_SUITE. What ran and what did not is seen by files, and by messages to processes."""
+import asyncio
+import os
+import threading
+import time
+
+import erlang
+
+
+async def add(a, b, *, after=0):
+    await asyncio.sleep(after)
+    return a + b
+
+
+async def at_once(value):
+    return value
+
+
+async def keywords(*args, **kwargs):
+    return [list(args), kwargs]
+
+
+async def fail(name, message):
+    await asyncio.sleep(0)
+    raise getattr(__import__("builtins"), name)(message)
+
+
+async def cancel_itself():
+    asyncio.current_task().cancel()
+    await asyncio.sleep(1)
+
+
+async def unconvertible():
+    return "\ud800"
+
+
+async def tell_and_wait(pid, what, seconds=60):
+    """Says that it has begun, and at its end that it ends, and how."""
+    erlang.send(pid, (erlang.Atom("began"), what))
+    try:
+        await asyncio.sleep(seconds)
+        return what
+    except asyncio.CancelledError:
+        erlang.send(pid, (erlang.Atom("cancelled"), what))
+        raise
+    finally:
+        erlang.send(pid, (erlang.Atom("finally"), what))
+
+
+async def tidy_up(pid, key):
+    """Asks Erlang for something, to tidy up, after it was cancelled."""
+    erlang.send(pid, (erlang.Atom("began"), key))
+    try:
+        await asyncio.sleep(60)
+    finally:
+        erlang.state_set(key, await erlang.async_call("double", 21))
+
+
+async def stubborn(pid, times):
+    erlang.send(pid, (erlang.Atom("began"), times))
+    for _ in range(times):
+        try:
+            await asyncio.sleep(0.3)
+        except asyncio.CancelledError:
+            erlang.send(pid, (erlang.Atom("cancelled"), times))
+    return times
+
+
+async def where():
+    return [erlang.node(), threading.current_thread().name, os.getpid()]
+
+
+async def thread_name(after=0):
+    await asyncio.sleep(after)
+    return threading.current_thread().name
+
+
+def loop_threads():
+    return sorted(t.name for t in threading.enumerate() if t.name.startswith("pyn-loop"))
+
+
+async def loop_id():
+    return id(asyncio.get_running_loop())
+
+
+async def block(seconds):
+    time.sleep(seconds)
+    return "blocked"
+
+
+async def spin():
+    while True:
+        pass
+
+
+async def spin_in_task():
+    async def spin_there():
+        while True:
+            pass
+
+    await asyncio.gather(spin_there(), asyncio.sleep(0.01))
+
+
+async def spin_after_cancel():
+    try:
+        await asyncio.sleep(60)
+    finally:
+        while True:
+            pass
+
+
+def spin_plain(file):
+    while True:
+        with open(file, "a") as f:
+            f.write("x")
+
+
+def plain(value):
+    return value
+
+
+class Awaitable:
+    def __init__(self, value):
+        self.value = value
+
+    def __await__(self):
+        yield from asyncio.sleep(0).__await__()
+        return self.value
+
+
+def awaitable(value):
+    return Awaitable(value)
+
+
+async def numbers(count, after=0):
+    for i in range(count):
+        await asyncio.sleep(after)
+        yield i
+
+
+async def numbers_then(count, name):
+    for i in range(count):
+        yield i
+    raise getattr(__import__("builtins"), name)("after all")
+
+
+async def numbers_tell(pid, after):
+    try:
+        while True:
+            yield 1
+            await asyncio.sleep(after)
+    finally:
+        erlang.send(pid, (erlang.Atom("closed"), 1))
+
+
+def plain_numbers(count):
+    yield from range(count)
+
+
+async def list_of(count):
+    return list(range(count))
+
+
+async def later_numbers(count):
+    await asyncio.sleep(0)
+    return numbers(count)
+
+
+async def ask(name, *args):
+    return await erlang.async_call(name, *args)
+
+
+async def ask_many(name, count):
+    return sum(await asyncio.gather(*(erlang.async_call(name, i) for i in range(count))))
+
+
+async def ask_in_task(name, *args):
+    return await asyncio.create_task(ask(name, *args))
+
+
+async def ask_in_thread(name, *args):
+    return await asyncio.to_thread(erlang.call, name, *args)
+
+
+async def ask_blocking(name, *args):
+    return erlang.call(name, *args)
+
+
+async def ask_catching(name, *args):
+    try:
+        return await erlang.async_call(name, *args)
+    except Exception as error:
+        return [type(error).__name__, str(error)]
+
+
+def ask_plain(name, *args):
+    return erlang.call(name, *args)
+
+
+async def state(key):
+    erlang.state_set(key, 1)
+    return [erlang.state_incr(key) for _ in range(3)]
+
+
+async def with_timeout(seconds):
+    import erlang_asyncio
+
+    return await erlang_asyncio.wait_for(erlang_asyncio.sleep(60), seconds)
+
+
+def facade():
+    import erlang_asyncio as ea
+
+    async def work(x):
+        await ea.sleep(0.001)
+        return x * x
+
+    async def main():
+        task = ea.create_task(work(5))
+        values = await ea.gather(work(2), work(3))
+        return [*values, await ea.wait_for(task, 10), sorted(ea.__all__)]
+
+    return ea.run(main())
+
+
+_lock = None
+_tasks = {}
+
+
+async def keep_task(name):
+    """Leaves a task behind that others can wait for."""
+    async def work():
+        await asyncio.sleep(0.05)
+        return name
+
+    _tasks[name] = asyncio.create_task(work())
+    return name
+
+
+async def await_kept(name):
+    return await _tasks.pop(name)
+
+
+async def stop_loop():
+    asyncio.get_running_loop().stop()
+    await asyncio.sleep(0.01)
+    return "went on"
+
+
+async def current(seconds):
+    """How its own task looks from inside."""
+    task = asyncio.current_task()
+    await asyncio.sleep(seconds)
+    coro = task.get_coro()
+    return [coro.__name__, coro.cr_running, "current" in repr(task), asyncio.iscoroutine(coro)]
+
+
+async def big(size):
+    await asyncio.sleep(0)
+    return bytes(size)
+
+
+async def context(value):
+    import contextvars
+
+    var = contextvars.ContextVar("t", default="none")
+    before = var.get()
+    var.set(value)
+    await asyncio.sleep(0.01)
+    return [before, var.get()]
