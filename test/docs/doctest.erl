@@ -210,11 +210,16 @@ start_node(Dir) ->
         name => peer:random_name("doc"),
         connection => standard_io,
         args => lists:append([
-            ["-pa", filename:dirname(code:which(?MODULE)), "-pa", filename:dirname(code:which(py)),
+            ["-pa", absolute(?MODULE), "-pa", absolute(py),
              "-kernel", "logger_level", "none"] | Elixir]),
         env => [{"HOME", Dir}]
     }),
+    %% What a page makes is in its own folder.
+    ok = peer:call(Peer, file, set_cwd, [Dir]),
     Peer.
+
+absolute(Module) ->
+    filename:absname(filename:dirname(code:which(Module))).
 
 start_application(none, _, _) ->
     ok;
