@@ -18,7 +18,7 @@ groups() ->
       [bad_input, bound_process, names_are_private, begins_with_preload, begins_with_exec_all, gone_after_unbind,
        destructors, all_bound, all_busy, owner_dies, owner_dies_in_a_call, owner_elsewhere, handed_over,
        handed_over_to_another_node, in_order, with_context, every_arity, errors, timeouts, interrupted, stuck, nested,
-       nested_contexts, async_and_cast, streams, what_was_before, own_worker, slots, refused_module, cycles]},
+       nested_contexts, async_and_cast, coroutines, streams, what_was_before, own_worker, slots, refused_module, cycles]},
      {own, [], [one_worker, pinned_callers, node_dies, two_nodes, owners_node_killed, many_owners]}].
 
 init_per_suite(Config) -> Config.
@@ -313,6 +313,19 @@ async_and_cast(_) ->
     pyn_ct:wait_until(fun() -> py:eval(<<"casts">>) =:= {ok, 1} end),
     {ok, [{ok, 9}, {ok, 9}]} = py:parallel([{'__main__', get, []}, {'__main__', get, []}]),
     ok = py:unbind().
+
+%% They run beside the worker, see its names, and go with it.
+coroutines(_) ->
+    ok = py:bind(),
+    ok = py:exec(<<"import asyncio\nname = 'mine'\nasync def get(): return name\n"
+                   "async def wait():\n    await asyncio.sleep(60)\n">>),
+    {ok, <<"mine">>} = py:async_await(py:async_call('__main__', get, [])),
+    Ref = py:async_call('__main__', wait, []),
+    pyn_ct:wait_until(fun() -> in_flight() =:= 1 end),
+    {ok, <<"mine">>} = py:eval(<<"name">>),
+    ok = py:unbind(),
+    {error, context_lost} = py:async_await(Ref, 5000),
+    {error, {'NameError', _}} = py:async_await(py:async_call('__main__', get, [])).
 
 %% A stream is where its generator is, and goes with the context.
 streams(Config) ->
