@@ -14,7 +14,7 @@
 %%                a file, which can be imported.
 %%     elixir     as erlang, with `# => value`, where Elixir is installed
 %%     sh run     goes to a shell in the top folder of the repository and must end with 0; what it leaves in the
-%%                background ends with the page
+%%                background ends with the page. `sh run limit=600`: it has that many seconds (90)
 %%     text       nothing; so do diff, ini, make, c
 %%     LANG norun not run; its first line is a comment that says why
 %%
@@ -146,8 +146,10 @@ snippet(#snippet{words = ["norun" | _], text = Text}, _, _, _) ->
         match -> skipped;
         nomatch -> {failed, "the first line does not say why it is not run (`# Not run: ...`)"}
     end;
-snippet(#snippet{language = "sh", words = ["run" | _], text = Text}, _, Dir, Mark) ->
-    shell(Text, Dir, Mark);
+snippet(#snippet{language = "sh", words = ["run"], text = Text}, _, Dir, Mark) ->
+    shell(Text, ?SHELL_SECONDS, Dir, Mark);
+snippet(#snippet{language = "sh", words = ["run", "limit=" ++ Seconds], text = Text}, _, Dir, Mark) ->
+    shell(Text, Seconds, Dir, Mark);
 snippet(#snippet{language = "sh"}, _, _, _) ->
     {failed, "sh without `run` or `norun`"};
 snippet(#snippet{language = "python", words = ["file=" ++ _]}, Peer, _, _) when is_pid(Peer) ->
@@ -167,7 +169,7 @@ snippet(#snippet{language = L}, _, _, _) ->
 
 %%% Shell
 
-shell(Text, Dir, Mark) ->
+shell(Text, Seconds, Dir, Mark) ->
     File = filename:join(Dir, "snippet.sh"),
     ok = file:write_file(File, unicode:characters_to_binary(Text)),
     [Name, Value] = string:split(Mark, "="),
@@ -175,8 +177,8 @@ shell(Text, Dir, Mark) ->
     Output = filename:join(Dir, "output"),
     %% By a file: a pipe would not end as long as something in the background has it.
     Port = open_port({spawn_executable, "/bin/sh"}, [
-        {args, ["-c", "exec timeout -k 5 " ?SHELL_SECONDS " /bin/sh -eu \"$1\" >\"$2\" 2>&1 </dev/null", "sh", File, Output]},
-        {env, [{Name, Value}, {"HOME", Dir}, {"PATH", Path}]},
+        {args, ["-c", "exec timeout -k 5 \"$3\" /bin/sh -eu \"$1\" >\"$2\" 2>&1 </dev/null", "sh", File, Output, Seconds]},
+        {env, [{Name, Value}, {"HOME", Dir}, {"PATH", Path}, {"PYNODE", false}]},
         exit_status
     ]),
     receive
