@@ -234,8 +234,8 @@ start_application(Peer, Dir, Snippets) ->
     end.
 
 starts_itself(Snippets) ->
-    lists:any(fun(#snippet{text = T, words = W}) ->
-        not lists:member("norun", W) andalso
+    lists:any(fun(#snippet{language = L, text = T, words = W}) ->
+        L =/= "sh" andalso not lists:member("norun", W) andalso
             (string:find(T, "ensure_all_started(erlang_python)") =/= nomatch orelse
              string:find(T, "ensure_all_started(:erlang_python)") =/= nomatch)
     end, Snippets).
