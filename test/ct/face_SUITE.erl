@@ -7,7 +7,7 @@
 suite() -> [{timetrap, {minutes, 1}}].
 
 all() ->
-    [names, unknown_names, own_names_win, imports, help, docstrings, exceptions, stub, stub_is_shipped].
+    [names, unknown_names, own_names_win, imports, help, docstrings, exceptions, terms, stub, stub_is_shipped].
 
 init_per_suite(Config) ->
     ok = app_ct:start(app_ct:workers(2)),
@@ -61,6 +61,11 @@ docstrings(_) ->
 
 exceptions(_) ->
     ?assertEqual({ok, [none, none, none, <<"text">>, true, true]}, call(exceptions, [])).
+
+terms(_) ->
+    Fun = fun() -> here end,
+    {ok, [true, true, true, true, Same]} = call(terms, [Fun]),
+    ?assertEqual(here, Same()).
 
 stub(_) ->
     ?assertEqual({ok, []}, call(differences, [stub_path("erlang.pyi"), erlang])).

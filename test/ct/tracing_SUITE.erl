@@ -9,7 +9,7 @@ suite() -> [{timetrap, {minutes, 2}}].
 all() ->
     [misuse, odd_values, chatty, odd_messages, off, switched, shape, tree, failures, interrupted, decorated, generators,
      async_generators, threads, tasks, requests_are_apart, callback, depth, async_callbacks, callback_of_a_thread,
-     later_call, other_c_node, other_erlang_node, barrier, barrier_elsewhere, bounded, bounded_bytes, clear,
+     later_call, streams, other_c_node, other_erlang_node, barrier, barrier_elsewhere, bounded, bounded_bytes, clear,
      process_restarts, silent_c_node, restarted_node, no_coordinator, cost, without_application].
 
 init_per_suite(Config) ->
@@ -275,6 +275,33 @@ later_call(_) ->
     {ok, <<"done">>} = call(call_in_span, [<<"caller">>, later, <<"called later">>]),
     receive {result, Result} -> ?assertEqual({ok, none}, Result) end,
     ?assertEqual(id(<<"caller">>), parent(<<"called later">>)).
+
+%% A generator goes on in many requests.
+streams(_) ->
+    ok = py:register_function(stream, fun([Name]) ->
+        {ok, Ref} = py:stream_start(t_tracing, Name, [300]),
+        items(Ref)
+    end),
+    [begin
+         ok = py:clear_traces(),
+         ?assertEqual({ok, lists:seq(0, 299)}, call(call_in_span, [<<"consumer">>, stream, Function])),
+         ?assertEqual(id(<<"consumer">>), parent(<<"whole">>)),
+         Whole = id(<<"whole">>),
+         ?assertEqual([{I, Whole} || I <- lists:seq(0, 299)],
+                      [{I, P} || #{name := <<"item">>, parent_id := P, attributes := #{<<"i">> := I}} <- spans()])
+     end || Function <- [<<"steps">>, <<"async_steps">>]],
+    ok = py:clear_traces(),
+    ?assertEqual({ok, [0, 1]}, py:stream(t_tracing, steps, [2])),
+    ?assertEqual(id(<<"whole">>), lists:last(lists:usort([P || #{name := <<"item">>, parent_id := P} <- spans()]))),
+    ?assertEqual(undefined, parent(<<"whole">>)).
+
+items(Ref) ->
+    receive
+        {py_stream, Ref, {data, Item}} -> [Item | items(Ref)];
+        {py_stream, Ref, done} -> [];
+        {py_stream, Ref, {error, Reason}} -> error(Reason)
+    after 10000 -> error(no_item)
+    end.
 
 %% A second C-node, which this node uses as well.
 with_second(Fun) ->

@@ -126,3 +126,10 @@ def _compare(node, value, name, method):
     here += [(p.arg, "KEYWORD_ONLY", d and ast.unparse(d)) for p, d in zip(a.kwonlyargs, a.kw_defaults)]
     here += [(a.kwarg.arg, "VAR_KEYWORD", None)] if a.kwarg else []
     return [] if there == here else [f"{name}: {here} in the stub, {there} in the module"]
+
+
+def terms(function):
+    """The terms that Python has nothing for: self() is a Pid of this node; a fun comes and goes back."""
+    pid = erlang.self()
+    return [type(pid) is erlang.Pid, pid.node == erlang.node(), pid == erlang.self(), type(function) is erlang.Function,
+            function]

@@ -351,3 +351,20 @@ def cost(count):
         with Span("x"):
             pass
     return int((time.perf_counter() - begin - loop) / count * 1e9)
+
+
+def steps(count):
+    """A generator with a span around all of its items, and one for each."""
+    with Span("whole"):
+        for i in range(count):
+            with Span("item", i=i):
+                pass
+            yield i
+
+
+async def async_steps(count):
+    with Span("whole"):
+        for i in range(count):
+            with Span("item", i=i):
+                await asyncio.sleep(0)
+            yield i

@@ -1,6 +1,8 @@
 """The iterators of streams, by number. The node lets no two threads work at the same one at a time."""
 import sys
 
+import erlang
+
 _streams = {}
 
 
@@ -17,7 +19,12 @@ def iterator(value):
 
 
 def keep(number, value):
-    _streams[number] = iterator(value)
+    items = iterator(value)
+    if erlang._tracing():
+        from _pynode_tracing import Steps
+
+        items = Steps(items)
+    _streams[number] = items
 
 
 def find(number):

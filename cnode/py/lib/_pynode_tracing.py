@@ -228,6 +228,33 @@ def _async_generator(function, name):
     return traced
 
 
+class Steps:
+    """An iterator whose steps are requests of their own: what is open at the end of one is so in the next one. Before
+    the first it is what the request has open that made the iterator."""
+
+    def __init__(self, items):
+        self._items = items
+        self._span = _current.get()
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self._run(self._items.__next__)
+
+    def close(self):
+        if hasattr(self._items, "close"):
+            self._run(self._items.close)
+
+    def _run(self, step):
+        token = _current.set(self._span)
+        try:
+            return step()
+        finally:
+            self._span = _current.get()
+            _reset(token)
+
+
 def switch(on):
     """For py_tracer: tracing begins or ends, in all interpreters of the node."""
     erlang._trace_switch(on)
