@@ -328,6 +328,7 @@ static void *guard_main(void *service)
         atomic_store(&s->guard_parked, quiet > QUIET_TICKS);
         pthread_mutex_unlock(&s->guard_lock);
         pyn_pool_watch(s->pool, now);
+        pyn_tell_flush(s->rpc);
         if (pyn_pool_active(s->pool) && ++ticks % 2 == 0)
             (void)look(s, now, NULL, NULL, NULL);
         pyn_deferred_tick(s->deferred, now);

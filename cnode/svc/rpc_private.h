@@ -45,6 +45,8 @@ struct pyn_rpc_table {
     struct pyn_service *service;
     struct pyn_bridge bridge;
     struct pyn_loglimit tells[PYN_TELL_TARGETS]; /* each with a lock of its own */
+    atomic_uint_fast64_t tell_flushed;           /* when the last of these was flushed */
+    atomic_bool tell_unsent;                     /* one of them is in the queue of the coordinator's link */
     pthread_mutex_t lock;                        /* guards all below; innermost but for links */
     struct pyn_rpc *buckets[PYN_RPC_BUCKETS];
     uint64_t last_id;

@@ -4,6 +4,8 @@
 #include "base/clock.h"
 #include "svc/rpc_private.h"
 
+#define FLUSH_AFTER PYN_MS
+
 /* How much may wait for the coordinator, of whatever kind, before a message is given up. Spans are kept longer: their
  * reader wants all of them, while a log with holes is a log. */
 static const struct {
@@ -47,6 +49,35 @@ size_t pyn_tell_begin(void *ctx, enum pyn_tell_target target, struct pyn_out *ou
     return pyn_frame_reg_send(&out->buf, own, targets[target].name);
 }
 
+/* Waking the peer for each message costs more than the message. So the first one goes out at once, and those that
+ * follow shortly after go together: when the watchdog looks, which is awake while a call runs. A thread of Python's own
+ * may be alone, with nobody awake. */
+static void flush_soon(struct pyn_rpc_table *t, struct pyn_link *l)
+{
+    uint64_t now = pyn_now(), last = atomic_load_explicit(&t->tell_flushed, memory_order_relaxed);
+
+    if (pyn_run_worker() && now - last < FLUSH_AFTER) {
+        atomic_store(&t->tell_unsent, true);
+        return;
+    }
+    atomic_store_explicit(&t->tell_flushed, now, memory_order_relaxed);
+    pyn_link_flush(l);
+}
+
+void pyn_tell_flush(struct pyn_rpc_table *t)
+{
+    struct pyn_link *l;
+
+    if (PYN_LIKELY(!atomic_load_explicit(&t->tell_unsent, memory_order_relaxed)))
+        return;
+    atomic_store(&t->tell_unsent, false);
+    l = pyn_node_coordinator(t->service->node);
+    if (!l)
+        return;
+    pyn_link_flush(l);
+    pyn_link_unref(l);
+}
+
 enum pyn_tell_result pyn_tell_end(void *ctx, enum pyn_tell_target target, size_t frame, struct pyn_out *out)
 {
     struct pyn_rpc_table *t = ctx;
@@ -57,8 +88,12 @@ enum pyn_tell_result pyn_tell_end(void *ctx, enum pyn_tell_target target, size_t
         return PYN_TELL_DOWN;
     pyn_frame_end(&out->buf, frame, out->ext_bytes);
     sent = pyn_link_offer(l, out, targets[target].backlog);
-    if (sent)
+    if (!sent) { /* perhaps only because nobody has flushed */
         pyn_link_flush(l);
+        sent = pyn_link_offer(l, out, targets[target].backlog);
+    }
+    if (sent)
+        flush_soon(t, l);
     pyn_link_unref(l);
     return sent ? PYN_TELL_SENT : PYN_TELL_FULL;
 }

@@ -403,9 +403,11 @@ silent_c_node(_) ->
     with_second(fun(P) ->
         {ok, none} = py:call(t_tracing, one, [<<"x">>], #{}, #{node => pyn_ct:node_of(P)}),
         pyn_ct:signal(P, "STOP"),
+        Running = "grep -h ^State: /proc/" ++ integer_to_list(pyn_ct:os_pid(P)) ++ "/task/*/status | grep -vc stopped",
+        _ = pyn_ct:wait_until(fun() -> os:cmd(Running) =:= "0\n" end),
         {Took, Spans} = timer:tc(fun spans/0),
         ?assertMatch([#{name := <<"x">>}], Spans),
-        ?assert(Took >= 2900000 andalso Took < 8000000),
+        ?assert(Took >= 2900000 andalso Took < 9000000),
         Asker = spawn_link(fun() -> receive go -> {ok, _} = py:get_traces() end end),
         Monitor = monitor(process, Asker),
         Asker ! go,
