@@ -7,7 +7,7 @@
 suite() -> [{timetrap, {minutes, 1}}].
 
 all() ->
-    [names, unknown_names, own_names_win, imports, help, docstrings, exceptions, terms, stub, stub_is_shipped].
+    [names, unknown_names, own_names_win, imports, help, docstrings, exceptions, terms, stub, asyncio_stub, stub_is_shipped].
 
 init_per_suite(Config) ->
     ok = app_ct:start(app_ct:workers(2)),
@@ -70,10 +70,13 @@ terms(_) ->
 stub(_) ->
     ?assertEqual({ok, []}, call(differences, [stub_path("erlang.pyi"), erlang])).
 
+asyncio_stub(_) ->
+    ?assertEqual({ok, []}, call(differences, [stub_path("erlang_asyncio.pyi"), erlang_asyncio])).
+
 %% Where the guide says that editors find it.
 stub_is_shipped(_) ->
     [?assert(filelib:is_regular(filename:join([code:priv_dir(erlang_python), "python", Name])))
-     || Name <- ["erlang.pyi"]].
+     || Name <- ["erlang.pyi", "erlang_asyncio.pyi"]].
 
 stub_path(Name) ->
     unicode:characters_to_binary(filename:join([pyn_ct:root(), "erlang_client", "priv", "python", Name])).

@@ -9,7 +9,7 @@ suite() -> [{timetrap, {minutes, 2}}].
 all() ->
     [misuse, odd_values, chatty, odd_messages, off, switched, shape, tree, failures, interrupted, decorated, generators,
      async_generators, threads, tasks, requests_are_apart, callback, depth, async_callbacks, callback_of_a_thread,
-     later_call, streams, other_c_node, other_erlang_node, barrier, barrier_elsewhere, bounded, bounded_bytes, clear,
+     later_call, streams, coroutines, other_c_node, other_erlang_node, barrier, barrier_elsewhere, bounded, bounded_bytes, clear,
      process_restarts, silent_c_node, restarted_node, no_coordinator, cost, without_application].
 
 init_per_suite(Config) ->
@@ -302,6 +302,25 @@ items(Ref) ->
         {py_stream, Ref, {error, Reason}} -> error(Reason)
     after 10000 -> error(no_item)
     end.
+
+%% Coroutines of requests run on a loop of the worker's, many at a time.
+coroutines(_) ->
+    register_inner(),
+    Names = [integer_to_binary(N) || N <- lists:seq(1, 20)],
+    Refs = [py:async_call(t_tracing, async_one, [Name]) || Name <- Names],
+    [?assertEqual({ok, <<"done">>}, py:async_await(Ref)) || Ref <- Refs],
+    [begin
+         ?assertEqual(undefined, parent(Name)),
+         [?assertEqual(id(Name), parent(<<Name/binary, Child/binary>>)) || Child <- [<<".0">>, <<".1">>, <<".2">>, <<".inner">>]]
+     end || Name <- Names],
+    ok = py:clear_traces(),
+    ok = py:register_function(async_inner, fun([Name]) ->
+        {ok, Result} = py:async_await(py:async_call(t_tracing, async_one, [Name])),
+        Result
+    end),
+    ?assertEqual({ok, <<"done">>}, py:async_await(py:async_call(t_tracing, async_outer, [<<"o">>]))),
+    ?assertEqual(id(<<"o">>), parent(<<"o.">>)),
+    ?assertEqual(id(<<"o.">>), parent(<<"o..inner">>)).
 
 %% A second C-node, which this node uses as well.
 with_second(Fun) ->

@@ -368,3 +368,20 @@ async def async_steps(count):
             with Span("item", i=i):
                 await asyncio.sleep(0)
             yield i
+
+
+async def async_one(name):
+    """For py:async_call: a span, with a task's in it, and one for what Erlang calls back."""
+    async with Span(name):
+        await asyncio.gather(*[_task(f"{name}.{n}") for n in range(3)])
+        return await erlang.async_call("inner", f"{name}.inner")
+
+
+async def _task(name):
+    await asyncio.sleep(0.001)
+    one(name)
+
+
+async def async_outer(name):
+    async with Span(name):
+        return await erlang.async_call("async_inner", f"{name}.")
