@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "py/error.h"
 #include "py/graveyard.h"
@@ -249,22 +250,70 @@ bool pyn_seat_interrupted(struct pyn_seat *s)
     return interrupted;
 }
 
+/* The Python frame that the seat's thread is in. New reference, or NULL. */
+static PyObject *current_frame(struct pyn_seat *s)
+{
+#ifdef Py_GIL_DISABLED
+    /* Other threads have to stand still for this, which only Python itself can have them do. */
+    PyObject *function = PySys_GetObject("_current_frames"); /* borrowed */
+    PyObject *frames = function ? PyObject_CallNoArgs(function) : NULL;
+    PyObject *ident = frames ? PyLong_FromUnsignedLong(s->thread) : NULL;
+    PyObject *frame = ident ? Py_XNewRef(PyDict_GetItemWithError(frames, ident)) : NULL;
+
+    Py_XDECREF(ident);
+    Py_XDECREF(frames);
+    PyErr_Clear();
+    return frame;
+#else
+    return (PyObject *)PyThreadState_GetFrame(s->state);
+#endif
+}
+
+/* The thread is in the code of the import system itself: an exception there can leave a lock that is never released,
+ * and whoever imports that module would wait for ever. Attached to the interpreter. */
+static bool is_importing(struct pyn_seat *s)
+{
+    PyObject *frame = current_frame(s);
+    PyCodeObject *code = frame ? PyFrame_GetCode((PyFrameObject *)frame) : NULL;
+    bool importing = code && PyUnicode_CompareWithASCIIString(code->co_filename, "<frozen importlib._bootstrap>") == 0;
+
+    Py_XDECREF(code);
+    Py_XDECREF(frame);
+    return importing;
+}
+
+enum attempt { RAISED, TOO_LATE, NOT_NOW };
+
+static enum attempt try_interrupt(struct pyn_seat *s, uint64_t serial)
+{
+    enum attempt result = TOO_LATE;
+    bool importing = is_importing(s);
+
+    pthread_mutex_lock(&s->lock);
+    if (s->mark.serial == serial && importing)
+        result = NOT_NOW;
+    else if (s->mark.serial == serial && PyThreadState_SetAsyncExc(s->thread, PyExc_KeyboardInterrupt) == 1)
+        result = RAISED;
+    s->mark.interrupted = s->mark.interrupted || result == RAISED;
+    pthread_mutex_unlock(&s->lock);
+    return result;
+}
+
 bool pyn_seat_interrupt(struct pyn_seat *s, uint64_t serial)
 {
     /* SetAsyncExc finds only threads of the interpreter that its caller is attached to. */
     PyThreadState *state = PyThreadState_New(s->state->interp);
-    bool done = false;
+    enum attempt result;
 
     if (!state)
         return false;
     PyEval_RestoreThread(state);
-    pthread_mutex_lock(&s->lock);
-    if (s->mark.serial == serial) {
-        done = PyThreadState_SetAsyncExc(s->thread, PyExc_KeyboardInterrupt) == 1;
-        s->mark.interrupted = s->mark.interrupted || done;
+    while ((result = try_interrupt(s, serial)) == NOT_NOW) {
+        Py_BEGIN_ALLOW_THREADS
+        usleep(1000);
+        Py_END_ALLOW_THREADS
     }
-    pthread_mutex_unlock(&s->lock);
     PyThreadState_Clear(state);
     PyThreadState_DeleteCurrent();
-    return done;
+    return result == RAISED;
 }

@@ -36,7 +36,8 @@ PYN_MUSTCHECK struct pyn_seat_mark pyn_seat_begin(struct pyn_seat *s, uint64_t s
 bool pyn_seat_end(struct pyn_seat *s, struct pyn_seat_mark outer);
 
 /* Raises KeyboardInterrupt in the thread of the seat if it still runs the call `serial`. Waits for the interpreter,
- * which a C call may hold for long, and so is called by a thread that has nothing else to do. true: it was raised. */
+ * which a C call may hold for long, and until the thread is out of the import system's own code; so it is called by a
+ * thread that has nothing else to do. true: it was raised. */
 bool pyn_seat_interrupt(struct pyn_seat *s, uint64_t serial);
 
 #endif

@@ -304,10 +304,10 @@ static void caller_died(struct pyn_service *s, const struct pyn_control *c)
     span = (struct pyn_span){pid.data, pid.len};
     if (s->pins)
         pyn_pins_forget_caller(s->pins, span);
-    /* In this order: a request to bind either is called off, or has made the context that is looked for next. */
+    /* In this order: a request to bind, or to open a stream, either is called off, or has made what is looked for next. */
     pyn_pool_settle(s->pool);
-    pyn_streaming_shut(s, &(struct pyn_streams_match){.pid = span});
     pyn_guard_cancel(s, has_caller, &span, NULL);
+    pyn_streaming_shut(s, &(struct pyn_streams_match){.pid = span});
     pyn_bind_owner_died(s, span);
     pyn_buf_free(&pid);
 }
@@ -395,8 +395,8 @@ void pyn_dispatch_down(void *service, struct pyn_link *l, const char *reason)
     pyn_watch_forget_link(s->watch, pyn_link_id(l));
     pyn_rpc_link_down(s->rpc, l);
     pyn_pool_settle(s->pool);
-    pyn_streaming_shut(s, &(struct pyn_streams_match){.link_id = pyn_link_id(l)});
     pyn_guard_cancel(s, has_link, l, NULL);
+    pyn_streaming_shut(s, &(struct pyn_streams_match){.link_id = pyn_link_id(l)});
     pyn_bind_link_down(s, pyn_link_id(l)); /* after the cancel, as for a single owner */
     if (s->node)
         pyn_node_coordinator_lost(s->node);

@@ -31,7 +31,7 @@ enum { QUIET_TICKS = 20, MAX_PICKED = 128 };
 struct interrupt {
     struct pyn_service *service;
     struct pyn_desk *desk;
-    uint64_t serial;
+    struct pyn_request *request; /* owned reference */
 };
 
 static void *interrupt_main(void *arg)
@@ -39,16 +39,18 @@ static void *interrupt_main(void *arg)
     struct interrupt *i = arg;
 
     pthread_setname_np(pthread_self(), "pyn-intr");
-    pyn_seat_interrupt(i->desk->seat, i->serial);
+    if (pyn_seat_interrupt(i->desk->seat, i->request->id))
+        atomic_fetch_add(&i->request->interrupts, 1);
     atomic_fetch_sub(&i->desk->interrupters, 1);
     atomic_fetch_sub(&i->service->interrupters, 1);
+    pyn_request_unref(i->request);
     free(i);
     return NULL;
 }
 
-/* The desk has at most one interrupter at a time. Called under the worker's lock, while it runs the request: so the
- * desk outlives the count. */
-static void start_interrupt(struct pyn_service *s, struct pyn_desk *d, uint64_t serial)
+/* The desk has at most one interrupter at a time: when there is one, perhaps still that of another call, the next look
+ * tries again. Called under the worker's lock, while it runs the request: so the desk outlives the count. */
+static void start_interrupt(struct pyn_service *s, struct pyn_desk *d, struct pyn_request *r)
 {
     struct interrupt *i;
     pthread_attr_t attr;
@@ -57,7 +59,7 @@ static void start_interrupt(struct pyn_service *s, struct pyn_desk *d, uint64_t 
 
     if (atomic_load(&d->interrupters) > 0 || !(i = malloc(sizeof(*i))))
         return;
-    *i = (struct interrupt){s, d, serial};
+    *i = (struct interrupt){s, d, pyn_request_ref(r)};
     atomic_fetch_add(&d->interrupters, 1);
     atomic_fetch_add(&s->interrupters, 1);
     pthread_attr_init(&attr);
@@ -68,6 +70,7 @@ static void start_interrupt(struct pyn_service *s, struct pyn_desk *d, uint64_t 
     if (error) {
         atomic_fetch_sub(&d->interrupters, 1);
         atomic_fetch_sub(&s->interrupters, 1);
+        pyn_request_unref(r);
         free(i);
     }
 }
@@ -103,25 +106,18 @@ static void pick_for_watch(struct picked *p, struct pyn_request *r)
 /* Under the worker's lock. The request has been called off: see to it that its worker comes back. */
 static void press(struct picked *p, struct pyn_worker *w, struct pyn_request *r)
 {
-    struct pyn_desk *d = w->seat;
+    unsigned interrupts = atomic_load(&r->interrupts);
     uint64_t since;
 
     if (r->called_off_at == 0)
         r->called_off_at = p->now;
-    if (r->interrupts == 0) {
-        if (pyn_streaming_sends(r) && r->deadline > p->now && p->now - r->called_off_at < GRACE)
-            return;
-        r->interrupted_at = p->now;
-        r->interrupts = 1;
-        start_interrupt(p->service, d, r->id);
+    since = p->now - r->called_off_at;
+    if (pyn_streaming_sends(r) && r->deadline > p->now && since < GRACE)
         return;
-    }
-    since = p->now - r->interrupted_at;
-    if (r->interrupts == 1 && since > INTERRUPT_AGAIN) {
-        r->interrupts = 2;
-        start_interrupt(p->service, d, r->id);
-    } else if (r->interrupts == 2 && since > GIVE_UP && p->stuck_count < MAX_PICKED) {
-        r->interrupts = 3;
+    if (interrupts == 0 || (interrupts == 1 && since > INTERRUPT_AGAIN))
+        start_interrupt(p->service, w->seat, r);
+    if (!r->given_up && since > GIVE_UP && p->stuck_count < MAX_PICKED) {
+        r->given_up = true;
         p->stuck[p->stuck_count++] = w;
     }
 }

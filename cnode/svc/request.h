@@ -56,10 +56,10 @@ struct pyn_request {
     struct pyn_context *context; /* that it runs in, or closes: a reference; NULL: none */
     uint64_t outer_run;          /* the id of the request that its chain names; 0: none */
 
-    /* The watchdog's own, once it has called the request off, and interrupted it. */
+    /* The watchdog's own, once it has called the request off. */
     uint64_t called_off_at;
-    uint64_t interrupted_at;
-    unsigned interrupts;
+    bool given_up;          /* its worker does not come back */
+    atomic_uint interrupts; /* how many have reached it */
 
     void *kept; /* owned: what `to` points to, where the answer comes later */
     struct pyn_late late;

@@ -136,19 +136,24 @@ static void close_stream(struct pyn_service *s, uint64_t number, const struct py
     pyn_pool_push(s->pool, &r->job);
 }
 
+static enum pyn_stream_give outcome_of(const struct pyn_request *r, enum pyn_call_outcome outcome, bool delivered)
+{
+    if (outcome == PYN_CALL_REFUSED)
+        return PYN_STREAM_GONE;
+    /* Also what has ended: Python may have been interrupted while it closed it. */
+    if (!delivered || (r->context && pyn_context_is_over(r->context)))
+        return PYN_STREAM_FAILS;
+    if (outcome == PYN_CALL_ENDED || (opens(r) && outcome == PYN_CALL_ERROR))
+        return PYN_STREAM_GONE;
+    return outcome == PYN_CALL_ERROR ? PYN_STREAM_FAILS : PYN_STREAM_LIVES;
+}
+
 void pyn_streaming_end(struct pyn_service *s, struct pyn_worker *w, struct pyn_request *r,
                        enum pyn_call_outcome outcome, bool delivered)
 {
-    enum pyn_stream_give how = delivered ? PYN_STREAM_LIVES : PYN_STREAM_FAILS;
     const struct pyn_stream_place place = place_of(w, r);
 
-    if (!opens(r) && !pulls(r))
-        return;
-    if (outcome == PYN_CALL_REFUSED || outcome == PYN_CALL_ENDED || (opens(r) && outcome == PYN_CALL_ERROR))
-        how = PYN_STREAM_GONE;
-    else if (outcome == PYN_CALL_ERROR)
-        how = PYN_STREAM_FAILS;
-    if (pyn_streams_give(s->streams, r->call.stream, how))
+    if ((opens(r) || pulls(r)) && pyn_streams_give(s->streams, r->call.stream, outcome_of(r, outcome, delivered)))
         close_stream(s, r->call.stream, &place);
 }
 

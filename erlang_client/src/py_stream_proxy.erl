@@ -81,7 +81,7 @@ init(#{ref := Ref, owner := Owner, window := Window, how := How, item_timeout :=
     _ = erlang:monitor(process, Owner),
     ok = py_stream:enlist(Ref, self()),
     Self = self(),
-    Opener = spawn_link(fun() -> exit({opened, open(Self, Begin)}) end),
+    Opener = spawn_link(fun() -> Self ! {opened, self(), open(Self, Begin)} end),
     {ok, opening, #data{
         ref = Ref, owner = Owner, window = Window, how = How, item_timeout = ItemTimeout, opener = Opener
     }}.
@@ -119,11 +119,11 @@ open_at(Proxy, Node, Link, Request, Timeout) ->
 %% opening
 
 -spec opening(gen_statem:event_type(), term(), #data{}) -> event_result().
-opening(info, {'EXIT', Opener, {opened, {ok, {Node, Link, Stream}}}}, #data{opener = Opener} = Data) ->
+opening(info, {opened, Opener, {ok, {Node, Link, Stream}}}, #data{opener = Opener} = Data) ->
     %% Also while nothing is asked the loss of the node is noticed.
     _ = erlang:monitor(process, Link),
     pull(Data#data{opener = undefined, node = Node, link = Link, stream = Stream});
-opening(info, {'EXIT', Opener, {opened, {error, Reason}}}, #data{opener = Opener} = Data) ->
+opening(info, {opened, Opener, {error, Reason}}, #data{opener = Opener} = Data) ->
     ended({error, Reason}, Data#data{opener = undefined});
 opening(info, {'EXIT', Opener, Reason}, #data{opener = Opener} = Data) ->
     {stop, Reason, Data#data{opener = undefined}};

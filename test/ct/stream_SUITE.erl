@@ -6,7 +6,7 @@
          options/1, items_are_prompt/1, cancels/1, cancelled_by_others/1, cancelled_while_it_works/1, owner_dies/1,
          closing_fails/1, interrupts/1, interrupts_from_elsewhere/1, times_for_an_item/1, async_generators/1,
          nobody_reads/1, large_items/1, slow_owner/1, other_messages/1, too_many_messages/1, hundred_at_once/1,
-         definitions_of_callers/1, slots/1, in_contexts/1, generators_that_ask/1, started_in_callbacks/1, protocol/1,
+         definitions_of_callers/1, slots/1, in_contexts/1, refused_modules/1, generators_that_ask/1, started_in_callbacks/1, protocol/1,
          too_many_streams/1, owner_elsewhere/1, owner_elsewhere_does_not_read/1, owner_elsewhere_is_lost/1,
          one_worker/1, node_killed/1, node_stops/1, application_stops/1, not_started/1]).
 %% Run on other nodes.
@@ -24,7 +24,7 @@ groups() ->
                    items_are_prompt, cancels, cancelled_by_others, cancelled_while_it_works, owner_dies, closing_fails,
                    interrupts, interrupts_from_elsewhere, times_for_an_item, async_generators, nobody_reads,
                    large_items, slow_owner, other_messages, too_many_messages, hundred_at_once,
-                   definitions_of_callers, slots, in_contexts, generators_that_ask, started_in_callbacks, protocol,
+                   definitions_of_callers, slots, in_contexts, refused_modules, generators_that_ask, started_in_callbacks, protocol,
                    too_many_streams, owner_elsewhere, owner_elsewhere_does_not_read, owner_elsewhere_is_lost]},
      {own, [], [one_worker, node_killed, node_stops, application_stops, not_started]}].
 
@@ -485,6 +485,17 @@ def threads(key, n=1000000):
 
 within(Ctx, Fun) ->
     py_context:within(Ctx, Fun).
+
+%% In sub-interpreters they run in the main one, also for a caller that is bound.
+refused_modules(_Config) ->
+    Numbers = lists:seq(0, 199),
+    {Numbers, done} = items(start(t_refused, pushes, [200])),
+    {ok, Numbers} = py:stream(t_refused, pushes, [200]),
+    ok = py:with_context(fun() -> {Numbers, done} = items(start(t_refused, pushes, [200])), ok end),
+    Ref = start(t_refused, pushes, [100000]),
+    full(64),
+    ok = py:stream_cancel(Ref),
+    nothing_left().
 
 generators_that_ask(_Config) ->
     ok = py:register_function(answer, fun([N]) -> {ok, Value} = py:call(math, sqrt, [N * N]), Value end),

@@ -9,5 +9,10 @@ def push(x):
     return list(STATE)
 
 
+def pushes(n):
+    for x in range(n):
+        yield push(x)[-1]
+
+
 def history_length():
     return readline.get_current_history_length()
