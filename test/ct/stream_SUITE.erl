@@ -3,7 +3,7 @@
 -export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2, end_per_group/2,
          end_per_testcase/2]).
 -export([bad_starts/1, bad_requests/1, collects/1, collects_until/1, items_in_order/1, what_is_iterated/1, ends/1,
-         options/1, items_are_prompt/1, cancels/1, cancelled_by_others/1, cancelled_while_it_works/1, owner_dies/1,
+         options/1, items_are_prompt/1, cancels/1, cancelled_by_others/1, cancelled_while_it_works/1, cancelled_imports/1, owner_dies/1,
          closing_fails/1, interrupts/1, interrupts_from_elsewhere/1, times_for_an_item/1, async_generators/1,
          nobody_reads/1, large_items/1, slow_owner/1, other_messages/1, too_many_messages/1, hundred_at_once/1,
          definitions_of_callers/1, slots/1, in_contexts/1, refused_modules/1, generators_that_ask/1, started_in_callbacks/1, protocol/1,
@@ -21,7 +21,7 @@ all() ->
 
 groups() ->
     [{shared, [], [bad_starts, bad_requests, collects, collects_until, items_in_order, what_is_iterated, ends, options,
-                   items_are_prompt, cancels, cancelled_by_others, cancelled_while_it_works, owner_dies, closing_fails,
+                   items_are_prompt, cancels, cancelled_by_others, cancelled_while_it_works, cancelled_imports, owner_dies, closing_fails,
                    interrupts, interrupts_from_elsewhere, times_for_an_item, async_generators, nobody_reads,
                    large_items, slow_owner, other_messages, too_many_messages, hundred_at_once,
                    definitions_of_callers, slots, in_contexts, refused_modules, generators_that_ask, started_in_callbacks, protocol,
@@ -237,6 +237,29 @@ cancelled_while_it_works(_Config) ->
     ok = py:stream_cancel(Ref),
     {ok, <<"closed">>} = state(spinning),
     pyn_ct:wait_until(fun() -> info(busy) =:= 0 end),
+    ?assertEqual(0, info(stuck)),
+    nothing_left().
+
+%% An interrupt in the middle of an import leaves nothing behind that another import would wait for.
+cancelled_imports(Config) ->
+    Dir = proplists:get_value(priv_dir, Config),
+    Path = lists:flatten(io_lib:format("import sys~nsys.path.insert(0, ~p)~n", [Dir])),
+    ok = py:exec_all(Path),
+    Names = [list_to_atom("imported_" ++ integer_to_list(N)) || N <- lists:seq(1, 30)],
+    [ok = file:write_file(filename:join(Dir, atom_to_list(Name) ++ ".py"),
+                          ["import t_streams\n", "x = sum(range(20000))\n", "def items(): yield x\n"])
+     || Name <- Names],
+    Self = self(),
+    [begin
+         Pids = [spawn_link(fun() ->
+             Ref = start(Name, items, []),
+             receive after (7 * N + I) rem 20 -> ok end,
+             ok = py:stream_cancel(Ref),
+             Self ! {self(), cancelled}
+         end) || N <- lists:seq(1, 6)],
+         [receive {Pid, cancelled} -> ok end || Pid <- Pids],
+         {[199990000], done} = items(start(Name, items, [], #{}, #{timeout => 20000}))
+     end || {I, Name} <- lists:zip(lists:seq(1, 30), Names)],
     ?assertEqual(0, info(stuck)),
     nothing_left().
 
