@@ -304,7 +304,7 @@ static void caller_died(struct pyn_service *s, const struct pyn_control *c)
     span = (struct pyn_span){pid.data, pid.len};
     if (s->pins)
         pyn_pins_forget_caller(s->pins, span);
-    /* In this order: a request to bind, or to open a stream, either is called off, or has made what is looked for next. */
+    /* In this order: a request to bind, or to open a stream, is called off, or has made what is looked for next. */
     pyn_pool_settle(s->pool);
     pyn_guard_cancel(s, has_caller, &span, NULL);
     pyn_streaming_shut(s, &(struct pyn_streams_match){.pid = span});
