@@ -16,6 +16,7 @@ SOURCE(pyn_bootstrap_source, "py/bootstrap.py");
     X(_pynode_aio) \
     X(_pynode_astream) \
     X(_pynode_ensure) \
+    X(_pynode_imports) \
     X(_pynode_logging) \
     X(_pynode_loop) \
     X(_pynode_memory) \
@@ -23,8 +24,7 @@ SOURCE(pyn_bootstrap_source, "py/bootstrap.py");
     X(_pynode_report) \
     X(_pynode_stream) \
     X(_pynode_tracing) \
-    X(_pynode_venv) \
-    X(erlang_asyncio)
+    X(_pynode_venv)
 /* clang-format on */
 
 #define MODULE_SOURCE(name) SOURCE(pyn_library_##name, "py/lib/" #name ".py");

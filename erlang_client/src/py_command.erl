@@ -129,10 +129,15 @@ environment() ->
 %% as the C-node may start interpreters.
 -spec write_preload(py_config:config()) -> file:filename() | none.
 write_preload(#{imports := Imports} = Config) ->
-    case {[["import ", Module, "\n"] || Module <- Imports], maps:get(preload, Config, <<>>)} of
+    case {imports(Imports), maps:get(preload, Config, <<>>)} of
         {[], <<>>} -> none;
-        {Lines, Code} -> write_private(unicode:characters_to_binary([Lines, Code]))
+        {Line, Code} -> write_private(unicode:characters_to_binary([Line, Code]))
     end.
+
+imports([]) -> [];
+imports(Modules) ->
+    Names = lists:join(", ", [["'", Module, "'"] || Module <- Modules]),
+    ["__import__('_pynode_imports').load(globals(), [", Names, "])\n"].
 
 %% Nobody else may have put a file there, and nobody else may change it.
 write_private(Code) ->

@@ -13,6 +13,7 @@
 -export([worker_counts/1]).
 -export([coordinators/1]).
 -export([is_replica/1]).
+-export([known_keys/0]).
 
 -export_type([config/0]).
 
@@ -21,6 +22,11 @@
 -spec load() -> {ok, config()} | {error, string()}.
 load() ->
     check(application:get_all_env(erlang_python)).
+
+%% For the check that the documentation has them all.
+-spec known_keys() -> [atom()].
+known_keys() ->
+    [Key || {Key, _} <- keys()].
 
 %% Keys that were not given are not in the result, except where there is a default. `undefined` is as if the key was
 %% not given: the usual way to unset what another configuration file sets.
@@ -124,8 +130,9 @@ warn_unknown(Keys) ->
 positive(N) when is_integer(N), N > 0, N =< 16#ffffffff -> {ok, N};
 positive(_) -> {error, "must be a positive integer"}.
 
-workers_number(N) when is_integer(N), N > 0, N =< 1024 -> {ok, N};
-workers_number(_) -> {error, "must be an integer from 1 to 1024"}.
+%% As many as pynode takes.
+workers_number(N) when is_integer(N), N > 0, N =< 256 -> {ok, N};
+workers_number(_) -> {error, "must be an integer from 1 to 256"}.
 
 node_name(Node) when is_atom(Node) ->
     case string:split(atom_to_list(Node), "@", all) of
@@ -151,7 +158,7 @@ node_names(_) ->
 boolean(Value) when is_boolean(Value) -> {ok, Value};
 boolean(_) -> {error, "must be true or false"}.
 
-nodes(Nodes) when is_list(Nodes) ->
+nodes(Nodes) when is_list(Nodes), length(Nodes) >= 0 ->
     Names = [Node || Node <- Nodes, Node =/= local],
     case [Node || Node <- Names, node_name(Node) =/= {ok, Node}] of
         [] ->
@@ -164,7 +171,7 @@ nodes(Nodes) when is_list(Nodes) ->
 nodes(_) ->
     {error, "must be a list of node names and `local`"}.
 
-pools(Pools) when is_list(Pools) ->
+pools(Pools) when is_list(Pools), length(Pools) >= 0 ->
     try maps:from_list(Pools) of
         Map when map_size(Map) =:= length(Pools) -> pools(Map);
         _ -> {error, "names a pool twice"}
@@ -240,11 +247,16 @@ path(Value) ->
 
 code(Value) ->
     case text(Value) of
-        {ok, Text} -> {ok, unicode:characters_to_binary(Text)};
-        error -> {error, "must be Python code, as a string or binary"}
+        {ok, Text} ->
+            case lists:member(0, Text) of
+                false -> {ok, unicode:characters_to_binary(Text)};
+                true -> {error, "must be Python code, which has no null characters"}
+            end;
+        error ->
+            {error, "must be Python code, as a string or binary"}
     end.
 
-arguments(Values) when is_list(Values) ->
+arguments(Values) when is_list(Values), length(Values) >= 0 ->
     Texts = [text(Value) || Value <- Values],
     case lists:member(error, Texts) of
         false -> {ok, [Text || {ok, Text} <- Texts]};
@@ -254,7 +266,7 @@ arguments(_) ->
     {error, "must be a list of strings or binaries"}.
 
 %% They become code, so nothing but a dotted name passes.
-imports(Values) when is_list(Values) ->
+imports(Values) when is_list(Values), length(Values) >= 0 ->
     case [Value || Value <- Values, not is_module(Value)] of
         [] -> {ok, [element(2, text(Value)) || Value <- Values]};
         [Bad | _] -> {error, io_lib:format("must be a list of module names, not ~tp", [Bad])}
