@@ -41,12 +41,17 @@ void pyn_tell_lost(void *ctx, enum pyn_tell_target target, unsigned count)
     pyn_loglimit_lost(&t->tells[target], count);
 }
 
+/* Preload code runs before the node has a name. Its messages have no head, and go nowhere. */
+#define NO_HEAD SIZE_MAX
+
 size_t pyn_tell_begin(void *ctx, enum pyn_tell_target target, struct pyn_out *out)
 {
     struct pyn_rpc_table *t = ctx;
-    struct pyn_span own = {t->service->own_pid.data, t->service->own_pid.len};
 
-    return pyn_frame_reg_send(&out->buf, own, targets[target].name);
+    if (!atomic_load_explicit(&t->service->ready, memory_order_acquire))
+        return NO_HEAD;
+    return pyn_frame_reg_send(&out->buf, (struct pyn_span){t->service->own_pid.data, t->service->own_pid.len},
+                              targets[target].name);
 }
 
 /* Waking the peer for each message costs more than the message. So the first one goes out at once, and those that
@@ -81,7 +86,7 @@ void pyn_tell_flush(struct pyn_rpc_table *t)
 enum pyn_tell_result pyn_tell_end(void *ctx, enum pyn_tell_target target, size_t frame, struct pyn_out *out)
 {
     struct pyn_rpc_table *t = ctx;
-    struct pyn_link *l = t->service->node ? pyn_node_coordinator(t->service->node) : NULL;
+    struct pyn_link *l = frame == NO_HEAD ? NULL : pyn_node_coordinator(t->service->node);
     bool sent;
 
     if (!l)
