@@ -52,13 +52,13 @@ shell_lines() ->
      {"PYTHON_CONFIGURE_OPTS=\"--disable-gil\" pyenv install 3.13.0", PythonBuild, "it needs no pyenv", python_without_gil},
      {"python3 -c \"import sys; print('GIL disabled:', hasattr(sys, '_is_gil_enabled') and not sys._is_gil_enabled())\"", same,
       "", verify_free_threading},
-     {"rebar3 clean", same, "for the application; `make clean` for all", build_by_rebar3},
-     {"PYTHON_CONFIG=/path/to/python3.13-config rebar3 compile", "PYTHON_CONFIG=/path/to/python3.13-config make",
-      "the C program is no part of the application, make builds both", build_for_a_python},
-     {"rebar3 shell", "make shell", "it has the C program, too", demo_in_a_shell},
+     {"rebar3 clean", same, "", build_by_rebar3},
+     {"PYTHON_CONFIG=/path/to/python3.13-config rebar3 compile", same, "the path is that of a Python that is there",
+      build_for_a_python},
+     {"rebar3 shell", same, "", demo_in_a_shell},
      {"1> reentrant_demo:start().", same, "", demo_in_a_shell},
      {"2> reentrant_demo:demo_all().", same, "", demo_in_a_shell},
-     {"rebar3 compile", same, "for the application; `make` for all", build_by_rebar3},
+     {"rebar3 compile", same, "", build_by_rebar3},
      {"rm -rf _build/cmake", "make PERF_BUILD=1", "a folder of its own for each kind of build", performance_build},
      {"mkdir -p _build/cmake && cd _build/cmake", "make PERF_BUILD=1", "the same", performance_build},
      {"cmake ../../c_src -DPERF_BUILD=ON", "make PERF_BUILD=1", "make needs no cmake", performance_build},
@@ -267,30 +267,45 @@ verify_free_threading(Config) ->
     ?assertEqual({0, "GIL disabled: " ++ Expected ++ "\n"},
                  sh("PATH=" ++ Dir ++ ":$PATH; " ++ line(verify_free_threading))).
 
-%% In a copy, beside which nothing is that could help.
+%% The repository is a project of rebar3. That it builds pynode as well is what scripts/test-rebar tries; here PYNODE names
+%% the one to use.
 build_by_rebar3(Config) ->
-    case os:find_executable("rebar3") of
-        false ->
-            {skip, "rebar3 is not installed"};
-        _ ->
-            Copy = filename:join(?config(priv_dir, Config), "copy"),
-            {0, _} = sh("mkdir -p " ++ Copy ++ "/client && cp -r erlang_client/src erlang_client/rebar.config " ++ Copy ++ "/client"),
-            Rebar3 = fun(Line) -> sh("cd " ++ Copy ++ "/client && HOME=" ++ Copy ++ " REBAR_OFFLINE=1 " ++ Line) end,
-            {0, _} = Rebar3("rebar3 compile"),
-            Beam = Copy ++ "/client/_build/default/lib/erlang_python/ebin/py.beam",
+    case rebar_project(Config) of
+        {skip, _} = Skip ->
+            Skip;
+        Project ->
+            Beam = filename:join(Project, "_build/default/lib/erlang_python/ebin/py.beam"),
+            {0, _} = in_project(Project, "rebar3 compile"),
             ?assert(filelib:is_regular(Beam)),
-            {0, _} = Rebar3("rebar3 clean"),
+            {0, _} = in_project(Project, "rebar3 clean"),
             ?assertNot(filelib:is_regular(Beam))
     end.
 
-%% What it would do. The matrix of .ci/run does it, for every Python.
+%% A copy: what is built here stays as it is.
+rebar_project(Config) ->
+    Project = filename:join(?config(priv_dir, Config), "project"),
+    case os:find_executable("rebar3") of
+        false -> {skip, "rebar3 is not installed"};
+        _ ->
+            {0, ""} = sh("mkdir -p " ++ Project ++ "/scripts " ++ Project ++ "/erlang_client/priv && cp -a rebar.config src priv examples "
+                         ++ Project ++ " && cp scripts/rebar-hook " ++ Project ++ "/scripts && cp -a erlang_client/src "
+                         ++ Project ++ "/erlang_client"),
+            Project
+    end.
+
+in_project(Project, Line) ->
+    sh("cd " ++ Project ++ " && HOME=" ++ Project ++ " REBAR_OFFLINE=1 " ++ Line).
+
+%% What it would do: a hook of rebar3 calls make, which heeds PYTHON_CONFIG. The matrix of .ci/run does it, for every Python.
 build_for_a_python(Config) ->
     PythonConfig = python(Config) ++ "-config",
     true = filelib:is_regular(PythonConfig),
     {0, Commands} = sh("env -u MAKEFLAGS -u MAKELEVEL -u SANITIZER PYTHON_CONFIG=" ++ PythonConfig ++ " make -n"),
     {0, Version} = sh(python(Config) ++ " -c 'import sysconfig as s; print(s.get_config_var(\"LDVERSION\"))'"),
     Library = "-lpython" ++ string:trim(Version),
-    [?assertNotEqual({Part, nomatch}, {Part, string:find(Commands, Part)}) || Part <- [Library, "cnode/main.c"]].
+    [?assertNotEqual({Part, nomatch}, {Part, string:find(Commands, Part)}) || Part <- [Library, "cnode/main.c"]],
+    {ok, Hook} = file:read_file(filename:join(pyn_ct:root(), "scripts/rebar-hook")),
+    ?assertNotEqual(nomatch, string:find(Hook, "make --no-print-directory pynode")).
 
 %% Every flag of the page's table is one of the commands'. The one that breaks nan and inf has to be asked for by its name.
 performance_build(_Config) ->
@@ -303,19 +318,45 @@ performance_build(_Config) ->
     ?assertEqual(nomatch, string:find(Plain, "-ffast-math")),
     ?assertNotEqual(nomatch, string:find(Plain, "-O3")).
 
-%% The lines of the page go to a shell as a user types them; the module is compiled there, as the head of the example says.
+%% The lines of the page are typed into the shell that the page starts. A terminal is what rebar3 wants for that.
 demo_in_a_shell(Config) ->
-    Out = filename:join(?config(priv_dir, Config), "demo"),
-    ok = filelib:ensure_dir(filename:join(Out, "x")),
-    Typed = ["c(\"examples/reentrant_demo\", [{outdir, \"", Out, "\"}]).\n", "code:add_path(\"", Out, "\").\n"]
-        ++ [[Line, "\n"] || {Prompted, _, _, demo_in_a_shell} <- shell_lines(), [_, Line] <- [string:split(Prompted, "> ")]]
-        ++ ["application:stop(erlang_python).\n", "q().\n"],
-    Input = filename:join(Out, "typed"),
-    ok = file:write_file(Input, unicode:characters_to_binary(Typed)),
-    {0, Output} = sh("scripts/shell -sname " ++ pyn_ct:unique("shell") ++ " -setcookie c <" ++ Input),
-    ct:log("~ts", [Output]),
-    [?assertNotEqual({Line, nomatch}, {Line, string:find(Output, Line)})
-     || Line <- ["erlang_python is running", "All demos done."]].
+    case {rebar_project(Config), os:find_executable("script")} of
+        {{skip, _} = Skip, _} -> Skip;
+        {_, false} -> {skip, "there is no `script` to make a terminal"};
+        {Project, Script} ->
+            [Start | Typed] = [Line || {Line, same, _, demo_in_a_shell} <- shell_lines()],
+            Output = in_terminal(Project, Script, Start ++ " --sname " ++ pyn_ct:unique("shell"), Typed),
+            ct:log("~ts", [Output]),
+            [?assertNotEqual({Line, nomatch}, {Line, string:find(Output, Line)})
+             || Line <- ["Arithmetic:", "Fibonacci:", "Nesting: 10 levels", "Objects:", "All demos done."]],
+            ?assertEqual(nomatch, string:find(Output, "exception"))
+    end.
+
+%% Each line is typed at its prompt.
+in_terminal(Project, Script, Command, Lines) ->
+    Port = open_port({spawn_executable, Script},
+                     [{args, ["-qec", Command, "/dev/null"]}, {cd, Project}, exit_status, binary,
+                      {env, [{"HOME", Project}, {"REBAR_OFFLINE", "1"}, {"TERM", "dumb"}]}]),
+    typed(Port, [string:split(Line, "> ") || Line <- Lines] ++ [["3", "application:stop(erlang_python)."], ["4", "q()."]], <<>>).
+
+typed(Port, [], Output) ->
+    receive
+        {Port, {data, Data}} -> typed(Port, [], <<Output/binary, Data/binary>>);
+        {Port, {exit_status, _}} -> unicode:characters_to_list(Output)
+    after 30000 -> error({no_end, Output})
+    end;
+typed(Port, [[Number, Line] | Rest] = Lines, Output) ->
+    case re:run(Output, [$\\, $), Number, "> "], [{capture, none}]) of
+        match ->
+            true = port_command(Port, [Line, "\n"]),
+            typed(Port, Rest, Output);
+        nomatch ->
+            receive
+                {Port, {data, Data}} -> typed(Port, Lines, <<Output/binary, Data/binary>>);
+                {Port, {exit_status, Status}} -> error({ended, Status, Output})
+            after 60000 -> error({no_prompt, Number, Output})
+            end
+    end.
 
 %%% Names of the module `erlang` that no other suite uses
 
