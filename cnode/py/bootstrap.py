@@ -3,6 +3,7 @@
 `erlang` is the built-in module; `_boot` is what the C side hands over: {"main": bool, "interp": int, "paths": [...],
 "executable": str | None}.
 """
+import atexit
 import io
 import sys
 from _frozen_importlib import ModuleSpec
@@ -140,6 +141,18 @@ def _guard_extensions():
     ExtensionFileLoader.create_module = create_module
 
 
+def _forget_thread():
+    """At the end of a sub-interpreter, on the thread that ends it.
+
+    What threading keeps of a thread that it has not started would go after threading's own variables, and complain.
+    """
+    threading = sys.modules.get("threading")
+    try:
+        del threading._thread_local_info._track_dummy_thread_ref
+    except AttributeError:
+        pass  # nobody has asked for the current thread, or this Python has no such thing
+
+
 def _setup():
     sys.stdout = sys.__stdout__ = _LogStream("stdout", 1)
     sys.stderr = sys.__stderr__ = _LogStream("stderr", 2)
@@ -149,6 +162,7 @@ def _setup():
         sys.executable = _boot["executable"]
     if not _boot["main"]:
         _guard_extensions()
+        atexit.register(_forget_thread)
 
 
 _setup()

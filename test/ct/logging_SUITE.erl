@@ -10,7 +10,7 @@ suite() -> [{timetrap, {minutes, 2}}].
 all() ->
     [bad_options, bad_setup, odd_records, chatty_record, odd_attributes, odd_messages, metadata, levels, thresholds,
      idempotent, format, exceptions, threads, coroutines, third_party, own_handler, every_interpreter,
-     shown_by_default, flood, blocked_handler, process_restarts, restarted_node, slow_coordinator, no_coordinator].
+     shown_by_default, flood, blocked_handler, process_restarts, restarted_node, slow_coordinator, no_coordinator, quiet_end].
 
 init_per_suite(Config) ->
     #{level := Level} = logger:get_primary_config(),
@@ -363,3 +363,12 @@ no_coordinator(_) ->
     {ok, Count} = pyn_ct:call(P, {call, t_logging, odd_records, []}),
     ?assert(Count > 10),
     ?assertEqual(0, pyn_ct:stop(P)).
+
+%% Interpreters that have logged end without a word.
+quiet_end(_) ->
+    P = pyn_ct:start(["--workers", "2"]),
+    {ok, _} = pyn_ct:call(P, {call_all, '_pynode_logging', setup_logging, [], #{}, 30000}),
+    {ok, _} = pyn_ct:call(P, {call_all, t_logging, say, [30, <<"here">>], #{}, 30000}),
+    pyn_ct:signal(P, "TERM"),
+    0 = pyn_ct:wait_exit(P),
+    ?assertEqual([], [Line || Line <- pyn_ct:log(P), re:run(Line, "stream=stderr") =/= nomatch]).
