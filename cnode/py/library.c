@@ -24,7 +24,8 @@ SOURCE(pyn_bootstrap_source, "py/bootstrap.py");
     X(_pynode_report) \
     X(_pynode_stream) \
     X(_pynode_tracing) \
-    X(_pynode_venv)
+    X(_pynode_venv) \
+    X(erlang_asyncio)
 /* clang-format on */
 
 #define MODULE_SOURCE(name) SOURCE(pyn_library_##name, "py/lib/" #name ".py");
