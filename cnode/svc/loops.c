@@ -7,6 +7,8 @@
 
 /* A loop that is in one step for so long gets no further coroutines while there are others. */
 #define BLOCKED_AFTER (20 * PYN_MS)
+/* The same of a worker that is in one job for so long: the function itself would have to wait. */
+#define BUSY_AFTER PYN_MS
 /* The step of a request that was called off is interrupted after this long: the one that it is in then, and one that
  * began later, which tidies up. Interrupted again, and given up, after that. */
 #define INTERRUPT_AFTER (200 * PYN_MS)
@@ -122,6 +124,7 @@ void pyn_deferred_join(struct pyn_deferred *d, const struct pyn_worker *w)
 
 struct best {
     struct pyn_deferred *d;
+    uint64_t now;
     const struct pyn_worker *worker;
     bool busy;
     unsigned count;
@@ -131,7 +134,7 @@ struct best {
 static void compare(void *ctx, const struct pyn_worker *w)
 {
     struct best *b = ctx;
-    bool busy = w->job != NULL;
+    bool busy = w->job && w->away_since > 0 && w->away_since + BUSY_AFTER < b->now;
     unsigned count;
 
     if (w->lane != PYN_LANE_WORK || w->host || w->spare || w->stuck || w->id >= b->d->spot_count)
@@ -147,7 +150,7 @@ static void compare(void *ctx, const struct pyn_worker *w)
 
 void pyn_deferred_route(struct pyn_deferred *d, struct pyn_request *r)
 {
-    struct best b = {.d = d};
+    struct best b = {.d = d, .now = pyn_now()};
 
     pyn_pool_each_worker(d->service->pool, compare, &b);
     if (!b.worker)
