@@ -31,10 +31,23 @@
     %% Sends it in the owner's place while the connection is busy.
     sender :: py_proto:sender(),
     %% Where it is counted as a load.
-    target :: none | py_router:target()
+    target :: none | py_router:target(),
+    %% The context that it runs in.
+    ctx :: undefined | py_context:ctx(),
+    event :: py_events:begun()
+}).
+
+%% A gather under way.
+-record(gather, {
+    deadline :: integer(),
+    pending = #{} :: #{reference() => {pos_integer(), item()}},
+    rest = [] :: [{pos_integer(), item()}],
+    done = [] :: [{pos_integer(), result()}]
 }).
 
 -define(SENT, '$py_aio').
+%% As many as a C-node takes by default.
+-define(MAX_PENDING, 10000).
 -define(TIMEOUT, 30000).
 -define(CANCEL_MS, 5000).
 
@@ -51,15 +64,16 @@ start(Module, Function, Args, Kwargs, Timeout) ->
     How = py_call:how(Timeout),
     case py_args:call(Module, Function, Args, Kwargs, How) of
         {error, _} = Error -> Error;
-        {Kind, Request} -> send(py_call:place(Kind, How), py_proto:with_option(Request, async, true))
+        {Kind, Request} -> send(py_call:place(Kind, How, py_proto:with_option(Request, async, true)), How)
     end.
 
 send({error, _} = Error, _) ->
     Error;
-send({Node, Link, Target}, Request) ->
+send({Node, Link, Target, Request}, #how{ctx = Ctx}) ->
+    Event = py_events:start(Request),
     {Ref, Sender} = py_proto:send_async(Node, Link, Request),
     ok = py_call:count(Target, 1),
-    ok = remember(Ref, #sent{node = Node, sender = Sender, target = Target}),
+    ok = remember(Ref, #sent{node = Node, sender = Sender, target = Target, ctx = Ctx, event = Event}),
     Ref.
 
 %% When the time is over the task is cancelled, and nothing of it arrives later.
@@ -70,16 +84,20 @@ await(Ref, Timeout) ->
         Sent -> await_sent(Ref, Timeout, Sent)
     end.
 
-await_sent(Ref, Timeout, #sent{node = Node, sender = Sender, target = Target} = Sent) ->
-    Answer = py_proto:await_answer(Ref, Timeout),
-    ok = py_call:count(Target, -1),
-    case Answer of
+await_sent(Ref, Timeout, #sent{node = Node, sender = Sender} = Sent) ->
+    case py_proto:await_answer(Ref, Timeout) of
         timeout ->
             ok = py_proto:call_off(Node, Ref, Sender),
-            {error, timeout};
-        _ ->
-            outcome(Answer, Sent)
+            ended({error, timeout}, Sent);
+        Answer ->
+            ended(outcome(Answer, Sent), Sent)
     end.
+
+ended(Result, #sent{node = Node, target = Target, ctx = Ctx, event = Event}) ->
+    ok = py_call:count(Target, -1),
+    ok = py_events:stop(Event, Node, Result),
+    _ = Ctx =/= undefined andalso py_context:heard(Ctx, Result),
+    Result.
 
 %% What was refused at once has its answer in the mailbox. Of what was awaited before, or belongs to another process,
 %% nothing comes.
@@ -130,27 +148,44 @@ is_item(_) -> false.
 
 gather_all(Numbered) ->
     Deadline = erlang:monotonic_time(millisecond) + ?TIMEOUT,
-    Started = [{Index, start_item(Item)} || {Index, Item} <- Numbered],
-    Pending = maps:from_list([{Ref, Index} || {Index, Ref} <- Started, is_reference(Ref)]),
-    Refused = maps:from_list([{Index, Error} || {Index, {error, _} = Error} <- Started]),
-    gathered(lists:sort(maps:to_list(collect(Pending, Deadline, Refused)))).
+    gathered(lists:sort(collect(fill(Numbered, #gather{deadline = Deadline})))).
+
+%% Begins as many as may be under way.
+fill([{Index, Item} = Numbered | Rest], #gather{pending = Pending, done = Done} = G) when
+    map_size(Pending) < ?MAX_PENDING
+->
+    case start_item(Item) of
+        {error, _} = Error -> fill(Rest, G#gather{done = [{Index, Error} | Done]});
+        Ref -> fill(Rest, G#gather{pending = Pending#{Ref => Numbered}})
+    end;
+fill(Rest, G) ->
+    G#gather{rest = Rest}.
 
 start_item({M, F, Args}) -> start(M, F, Args, #{}, ?TIMEOUT);
 start_item({M, F, Args, Kwargs}) -> start(M, F, Args, Kwargs, ?TIMEOUT).
 
-collect(Pending, _, Results) when map_size(Pending) =:= 0 ->
-    Results;
-collect(Pending, Deadline, Results) ->
+collect(#gather{pending = Pending, rest = [], done = Done}) when map_size(Pending) =:= 0 ->
+    Done;
+collect(#gather{pending = Pending, deadline = Deadline} = G) ->
     Left = max(0, Deadline - erlang:monotonic_time(millisecond)),
     case py_proto:await_any(Pending, Left) of
         timeout ->
-            maps:fold(fun(Ref, Index, All) -> All#{Index => await(Ref, 0)} end, Results, Pending);
+            given_up(G);
         {Ref, Answer} ->
-            {Index, Rest} = maps:take(Ref, Pending),
-            #sent{target = Target} = Sent = recall(Ref),
-            ok = py_call:count(Target, -1),
-            collect(Rest, Deadline, Results#{Index => outcome(Answer, Sent)})
+            {Numbered, Others} = maps:take(Ref, Pending),
+            Sent = recall(Ref),
+            collect(result(Numbered, ended(outcome(Answer, Sent), Sent), G#gather{pending = Others}))
     end.
+
+%% One that the C-node has no room for is begun again when another one has ended.
+result(Numbered, {error, {overloaded, _, _}}, #gather{pending = Pending, rest = Rest} = G) when map_size(Pending) > 0 ->
+    G#gather{rest = [Numbered | Rest]};
+result({Index, _}, Result, #gather{rest = Rest, done = Done} = G) ->
+    fill(Rest, G#gather{done = [{Index, Result} | Done]}).
+
+given_up(#gather{pending = Pending, rest = Rest, done = Done}) ->
+    [{Index, await(Ref, 0)} || {Ref, {Index, _}} <- maps:to_list(Pending)] ++
+        [{Index, {error, timeout}} || {Index, _} <- Rest] ++ Done.
 
 gathered(Results) ->
     case [{Index, Error} || {Index, {error, Error}} <- Results] of

@@ -8,7 +8,7 @@
 -export([run/3]).
 -export([run/4]).
 -export([without_slot/3]).
--export([place/2]).
+-export([place/3]).
 -export([count/2]).
 -export([cast/3]).
 -export([enter_chain/3]).
@@ -122,20 +122,27 @@ unslotted(Kind, #how{chain = undefined} = How, Request, Exchange) ->
 unslotted(Kind, How, Request, Exchange) ->
     nested(Kind, How, Request, Exchange).
 
-%% Where such a call goes: the C-node, what stands for the connection, and where it is to be counted while it is under
-%% way (by count/2; what is never counted off is set right by py_router).
--spec place(py_router:kind(), how()) ->
-    {node(), py_proto:link(), none | py_router:target()} | {error, term()}.
-place(Kind, #how{node = Wanted, chain = undefined}) ->
-    case py_router:pick(Kind, Wanted) of
-        #target{node = Node, link = Link} = Target -> {Node, Link, Target};
-        {error, _} = Error -> Error
-    end;
-place(Kind, #how{chain = #chain{node = Node}}) ->
+%% Where such a call goes: the C-node, what stands for the connection, where it is to be counted while it is under way
+%% (by count/2; what is never counted off is set right by py_router), and what is to be sent.
+-spec place(py_router:kind(), how(), py_proto:request()) ->
+    {node(), py_proto:link(), none | py_router:target(), py_proto:request()} | {error, term()}.
+place(_, #how{node = Node, ctx = Ctx} = How, Request) when Ctx =/= undefined ->
+    placed(Node, py_context:target(Node), in_chain(Node, How, Request));
+place(Kind, #how{node = Wanted, chain = undefined}, Request) ->
+    placed(Wanted, py_router:pick(Kind, Wanted), Request);
+place(Kind, #how{chain = #chain{node = Node}}, Request) ->
     case py_router:pick(Kind, Node) of
-        #target{link = Link} = Target -> {Node, Link, Target};
-        {error, _} -> {Node, py_proto:server(Node), none}
+        #target{} = Target -> placed(Node, Target, Request);
+        {error, _} -> placed(Node, elsewhere, Request)
     end.
+
+placed(_, #target{node = Node, link = Link} = Target, Request) -> {Node, Link, Target, Request};
+placed(Node, elsewhere, Request) -> {Node, py_proto:server(Node), none, Request};
+placed(_, {error, _} = Error, _) -> Error.
+
+%% What goes to another C-node is no part of the chain there.
+in_chain(Node, #how{chain = #chain{node = Other}}, Request) when Other =/= Node -> py_proto:without_chain(Request);
+in_chain(_, _, Request) -> Request.
 
 -spec count(none | py_router:target(), 1 | -1) -> ok.
 count(#target{load = Load, slot = Slot}, By) when Load =/= none -> atomics:add(Load, Slot, By);

@@ -14,8 +14,14 @@
 -export([forget/0]).
 -export([sink/0]).
 -export([span/4]).
+-export([start/1]).
+-export([stop/3]).
+
+-export_type([begun/0]).
 
 -type sink() :: none | module().
+%% A call that has begun and not ended yet.
+-opaque begun() :: none | {module(), integer(), map()}.
 
 -define(SINK, ?MODULE).
 -define(NODE, '$py_event_node').
@@ -59,6 +65,22 @@ span(Sink, Request, Exchange, Call) ->
             failed(Sink, Started, About#{node => erase(?NODE)}, Class, Reason, Stack),
             erlang:raise(Class, Reason, Stack)
     end.
+
+%% The same for a call that is awaited later: it ends when it is awaited.
+-spec start(py_proto:request()) -> begun().
+start(Request) ->
+    case sink() of
+        none -> none;
+        Sink ->
+            About = about(Request),
+            Started = erlang:monotonic_time(),
+            emit(Sink, start, #{system_time => erlang:system_time(), monotonic_time => Started}, About),
+            {Sink, Started, About}
+    end.
+
+-spec stop(begun(), node(), py_proto:result()) -> ok.
+stop(none, _, _) -> ok;
+stop({Sink, Started, About}, Node, Result) -> ended(Sink, Started, About#{node => Node}, Result).
 
 noting(Exchange) ->
     fun(Node, Link, Request, Timeout) ->

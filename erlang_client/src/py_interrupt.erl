@@ -8,7 +8,7 @@
 %% A reference is known where it was made.
 -spec interrupt(term()) -> ok | {error, term()}.
 interrupt(Ref) when is_reference(Ref), node(Ref) =:= node() ->
-    first(Ref, [fun py_async:cancel/1, fun py_stream:interrupt/1]);
+    first(Ref, [fun py_async:cancel/1, fun py_stream:interrupt/1, fun py_aio:cancel/1]);
 interrupt(Ref) when is_reference(Ref) ->
     try erpc:call(node(Ref), ?MODULE, interrupt, [Ref], ?REMOTE_MS) catch error:_ -> {error, not_found} end;
 interrupt(What) ->

@@ -4,7 +4,8 @@
          end_per_testcase/2]).
 -export([bad_arguments/1, bad_options/1, missing/1, values/1, plain_functions/1, exceptions/1, cancelled_by_itself/1,
          awaits/1, await_gives_up/1, await_of_others/1, gathers/1, gather_failures/1, streams/1, stream_failures/1,
-         loops_are_made_when_needed/1, one_loop_per_worker/1, definitions/1, py_call_of_async/1, facade/1, tasks/1]).
+         loops_are_made_when_needed/1, one_loop_per_worker/1, definitions/1, py_call_of_async/1, facade/1, tasks/1,
+         contexts/1, spans/1, events/1]).
 -export([asking/1, asking_fails/1, asking_many/1, nested_calls/1, nested_coroutines/1, blocking_ask/1,
          asked_by_worker/1, deadline_of_callbacks/1, tidying_up/1, endless_recursion/1, state/1]).
 -export([timeouts/1, timeout_of_queued/1, cancel/1, owner_dies/1, node_of_owner_dies/1, stubborn/1, blocked_loop/1,
@@ -22,7 +23,7 @@ all() ->
 groups() ->
     [{default, [], [bad_arguments, bad_options, missing, values, plain_functions, exceptions, cancelled_by_itself, awaits,
                     await_gives_up, await_of_others, gathers, gather_failures, streams, stream_failures, definitions,
-                    py_call_of_async, facade, tasks]},
+                    py_call_of_async, facade, tasks, contexts, spans, events]},
      {asking, [], [asking, asking_fails, asking_many, nested_calls, nested_coroutines, blocking_ask, asked_by_worker,
                    deadline_of_callbacks, tidying_up, endless_recursion, state]},
      {ending, [], [timeouts, timeout_of_queued, cancel, owner_dies, node_of_owner_dies, stubborn, blocked_loop, spinning,
@@ -234,6 +235,66 @@ tasks(_Config) ->
             ok % several loops in one interpreter
     end.
 
+%% A process that is bound has its coroutines in its context, as its calls; they end with it.
+contexts(_Config) ->
+    ok = py:bind(),
+    ok = py:exec(<<"import asyncio\nasync def mine(x, t=0):\n    await asyncio.sleep(t)\n    return x + here\nhere = 40">>),
+    {ok, 42} = await('__main__', mine, [2]),
+    {ok, [41, 42]} = py:async_gather([{'__main__', mine, [1]}, {'__main__', mine, [2]}]),
+    ok = py:register_function(from_context, fun([X]) -> {ok, R} = py:call('__main__', plain, [X]), R end),
+    ok = py:exec(<<"def plain(x): return x + here\nasync def asks(x):\n"
+                   "    import erlang\n    return await erlang.async_call('from_context', x)">>),
+    {ok, 45} = await('__main__', asks, [5]),
+    Ref = py:async_call('__main__', mine, [2, 60]),
+    Told = py:async_call(t_aio, tell_and_wait, [self(), 1]),
+    receive {began, 1} -> ok end,
+    ok = py:unbind(),
+    [{error, context_lost} = py:async_await(R) || R <- [Ref, Told]],
+    receive {finally, 1} -> ok end,
+    {error, {'NameError', _}} = await('__main__', asks, [5]),
+    flush().
+
+%% The span of the caller is the parent, over callbacks and in tasks.
+spans(_Config) ->
+    ok = py:clear_traces(),
+    ok = py:enable_tracing(),
+    ok = py:register_function(traced, fun([Name, Child]) -> {ok, none} = await(t_aio, traced, [Name, Child]) end),
+    {ok, _} = py:call(t_aio, traced_plain, [outer, traced, inner, innermost]),
+    {ok, none} = await(t_aio, traced, [apart]),
+    ok = py:disable_tracing(),
+    {ok, Spans} = py:get_traces(),
+    Of = fun(Name) -> [S] = [S || #{name := N} = S <- Spans, N =:= Name], S end,
+    undefined = maps:get(parent_id, Of(<<"outer">>)),
+    undefined = maps:get(parent_id, Of(<<"apart">>)),
+    true = maps:get(parent_id, Of(<<"inner">>)) =:= maps:get(span_id, Of(<<"outer">>)),
+    true = maps:get(parent_id, Of(<<"innermost">>)) =:= maps:get(span_id, Of(<<"inner">>)).
+
+%% One at the beginning, one when it is awaited.
+events(_Config) ->
+    Name = telemetry,
+    Forms = [{attribute, 1, module, Name}, {attribute, 2, export, [{execute, 3}]},
+             {function, 3, execute, 3, [{clause, 3, [{var, 3, 'E'}, {var, 3, '_M'}, {var, 3, 'A'}], [],
+                [{op, 3, '!', {atom, 3, ?FUNCTION_NAME}, {tuple, 3, [{var, 3, 'E'}, {var, 3, 'A'}]}}]}]}],
+    {ok, Name, Beam} = compile:forms(Forms),
+    {module, Name} = code:load_binary(Name, "telemetry.erl", Beam),
+    true = register(?FUNCTION_NAME, self()),
+    ok = py_events:detect(),
+    try
+        Ref = py:async_call(t_aio, add, [1, 2]),
+        Id = receive {[erlang_python, call, start], #{function := add, telemetry_span_context := I}} -> I end,
+        {ok, 3} = py:async_await(Ref),
+        Node = app_ct:pynode(),
+        receive {[erlang_python, call, stop], #{result := ok, telemetry_span_context := Id, node := Node}} -> ok end,
+        {error, timeout} = py:async_await(py:async_call(asyncio, sleep, [60]), 0),
+        receive {[erlang_python, call, exception], #{error := timeout, function := sleep}} -> ok end,
+        {ok, [0]} = py:async_stream(t_aio, numbers, [1]),
+        receive {[erlang_python, call, stop], #{function := numbers}} -> ok end
+    after
+        py_events:forget(),
+        code:delete(Name),
+        code:purge(Name)
+    end.
+
 %%% Coroutines that ask Erlang
 
 asking(_Config) ->
@@ -395,12 +456,18 @@ interrupted_by_reference(_Config) ->
     Ref = py:async_call(t_aio, tell_and_wait, [self(), 1]),
     receive {began, 1} -> ok end,
     Self = self(),
-    _ = spawn_link(fun() -> Self ! {told, py_aio:cancel(Ref), py_aio:cancel(make_ref())} end),
+    _ = spawn_link(fun() -> Self ! {told, py:interrupt(Ref), py:interrupt(make_ref())} end),
     receive {told, First, Second} -> {ok, {error, not_found}} = {First, Second} end,
     {error, interrupted} = py:async_await(Ref),
     receive {finally, 1} -> ok end,
     receive {cancelled, 1} -> ok end,
-    {error, not_found} = py_aio:cancel(Ref).
+    {error, not_found} = py:interrupt(Ref),
+    Own = py:async_call(t_aio, tell_and_wait, [self(), 2]),
+    receive {began, 2} -> ok end,
+    ok = py:interrupt(Own),
+    {error, interrupted} = py:async_await(Own),
+    none_left(),
+    flush().
 
 owner_dies(_Config) ->
     Self = self(),
@@ -518,8 +585,16 @@ overload(_Config) ->
     Refs = [py:async_call(asyncio, sleep, [1, I]) || I <- lists:seq(1, 60)],
     Results = [py:async_await(Ref) || Ref <- Refs],
     50 = length([ok || {ok, _} <- Results]),
-    [{error, {overloaded, Current, 50}} = R || {error, _} = R <- Results, {error, {overloaded, Current, _}} <- [R], Current >= 50],
-    10 = length([ok || {error, {overloaded, _, 50}} <- Results]).
+    10 = length([ok || {error, {overloaded, _, 50}} <- Results]),
+    %% A gather begins the others as soon as there is room again.
+    none_left(),
+    Expected = {ok, lists:seq(1, 200)},
+    Expected = py:async_gather([{asyncio, sleep, [0.01, I]} || I <- lists:seq(1, 200)]),
+    Blocking = [py:async_call(asyncio, sleep, [60]) || _ <- lists:seq(1, 50)],
+    pyn_ct:wait_until(fun() -> info(coroutines) =:= 50 end),
+    {error, {gather_failed, [{1, {overloaded, 50, 50}}, {2, {overloaded, 50, 50}}]}} =
+        py:async_gather([{t_aio, add, [1, 2]}, {t_aio, add, [1, 2]}]),
+    [{error, timeout} = py:async_await(Ref, 0) || Ref <- Blocking].
 
 %% They take no slot of the semaphore; the plain calls do.
 no_slots(_Config) ->

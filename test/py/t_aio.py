@@ -268,3 +268,15 @@ async def context(value):
     var.set(value)
     await asyncio.sleep(0.01)
     return [before, var.get()]
+
+
+async def traced(name, child=None):
+    with erlang.Span(name):
+        await asyncio.sleep(0.01)
+        if child:
+            await asyncio.create_task(traced(child))
+
+
+def traced_plain(name, callback, *args):
+    with erlang.Span(name):
+        return erlang.call(callback, *args)

@@ -141,6 +141,8 @@ static const char *const bad_requests[] = {
     "{cancel}",
     "{cancel, ~}",
     "{cancel, 1, 2}",
+    "{cancel, 1, report, 2}",
+    "{cancel, ~, report}",
     "{call_all}",
     "{call_all, math, sqrt}",
     "{call_all, 1, sqrt, []}",
@@ -450,6 +452,7 @@ static const struct {
     {"{'$gen_cast', info}", PYN_OP_INFO, NULL, NULL, NULL, NULL},
     {"{'$gen_call', {$P, $R}, sync}", PYN_OP_SYNC, "$P", "$R", NULL, NULL},
     {"{'$gen_cast', {cancel, $R}}", PYN_OP_CANCEL, NULL, NULL, NULL, "$R"},
+    {"{'$gen_cast', {cancel, $R, report}}", PYN_OP_CANCEL, NULL, NULL, NULL, "$R"},
     {"{$P, 1, {cancel, {any, [tag]}}}", PYN_OP_CANCEL, "$P", "1", NULL, "{any, [tag]}"},
 };
 

@@ -102,6 +102,46 @@ START_TEST(one_answers)
 }
 END_TEST
 
+/* What is answered later keeps whom to answer, and not the bytes that it came in. */
+START_TEST(kept_for_later)
+{
+    static const uint8_t bytes[] = "pid[alias|ref]";
+    struct pyn_block *block = pyn_block_new(sizeof(bytes));
+    struct pyn_parsed p = {
+        .timeout_ms = 1,
+        .to = {{block->data, 3}, {block->data + 3, 11}, {block->data + 10, 3}},
+        .call = {.async = PYN_CALL_AWAIT},
+    };
+    struct pyn_request *r;
+
+    memcpy(block->data, bytes, sizeof(bytes));
+    r = pyn_request_new(rig.last_up, block, &p, 1);
+    ck_assert_ptr_nonnull(r);
+    ck_assert(!pyn_block_is_mine(block));
+    pyn_request_release_block(r);
+    ck_assert(pyn_block_is_mine(block));
+    memset(block->data, 'x', sizeof(bytes));
+    ck_assert(pyn_span_is(r->to.pid, "pid"));
+    ck_assert(pyn_span_is(r->to.tag, "[alias|ref]"));
+    ck_assert(pyn_span_is(r->to.alias, "ref"));
+    pyn_request_unref(r);
+    pyn_block_unref(block);
+}
+END_TEST
+
+/* One that nobody waits for. */
+START_TEST(nobody_to_keep)
+{
+    struct pyn_parsed p = {.timeout_ms = 1, .call = {.async = PYN_CALL_GATHER}};
+    struct pyn_request *r = new_request(&p, 1);
+
+    ck_assert_uint_eq(r->to.pid.len, 0);
+    ck_assert_uint_eq(r->to.alias.len, 0);
+    pyn_request_release_block(r);
+    pyn_request_unref(r);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("request");
@@ -115,6 +155,8 @@ int main(void)
     tcase_add_test(limits, deadlines);
     tcase_add_test(core, numbers);
     tcase_add_test(core, one_answers);
+    tcase_add_test(core, kept_for_later);
+    tcase_add_test(limits, nobody_to_keep);
     suite_add_tcase(s, core);
     suite_add_tcase(s, limits);
     srunner_run_all(r, CK_NORMAL);
