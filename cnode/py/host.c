@@ -46,7 +46,7 @@ enum pyn_mode pyn_host_mode(void)
     return host.mode;
 }
 
-/* Made once: the first to ask may be any thread. */
+/* Made once, at the start; or without one, for --version. */
 static char version[32];
 
 static void make_version(void)
@@ -205,6 +205,7 @@ bool pyn_host_start(const struct pyn_host_config *config, char *error, size_t si
 
     host.config = *config;
     host.mode = config->mode;
+    (void)pyn_host_version(); /* Python makes it anew, in one place for all, whenever it is asked */
     if (host.mode == PYN_MODE_AUTO) {
         host.mode = pyn_mode_detect(&reason);
         if (host.mode == PYN_MODE_MULTI_EXECUTOR)
