@@ -3,7 +3,7 @@
 -module(venv_SUITE).
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([bad_path/1, other_python/1, bad_ensure/1, everywhere/1, pth_files/1, one_after_the_other/1, system_site_packages/1,
-         changes_meanwhile/1, given_at_start/1, later_interpreters/1, later_nodes/1, many_callers/1, no_node/1]).
+         changes_meanwhile/1, given_at_start/1, later_interpreters/1, later_nodes/1, many_callers/1, from_callback/1, no_node/1]).
 -export([ensure_installs/1, ensure_again/1, ensure_file/1, ensure_fails/1, ensure_unfinished/1, ensure_at_once/1,
          ensure_timeout/1, ensure_caller_dies/1, ensure_uv/1, ensure_from_elsewhere/1]).
 %% A handler of logger.
@@ -15,7 +15,7 @@ suite() ->
 
 all() ->
     [bad_path, other_python, bad_ensure, everywhere, pth_files, one_after_the_other, system_site_packages, changes_meanwhile,
-     many_callers, later_interpreters, later_nodes,
+     many_callers, from_callback, later_interpreters, later_nodes,
      ensure_installs, ensure_again, ensure_file, ensure_fails, ensure_unfinished, ensure_at_once, ensure_timeout,
      ensure_caller_dies, ensure_uv, ensure_from_elsewhere, given_at_start, no_node].
 
@@ -222,6 +222,15 @@ many_callers(Config) ->
                end) || N <- lists:seq(1, 6)],
     [receive {'DOWN', M, process, P, Why} -> ?assertEqual(normal, Why) end || {P, M} <- Callers],
     [#{<<"active">> := true}] = lists:usort(infos()).
+
+%% By an Erlang function that Python waits for, on the only worker there may be.
+from_callback(Config) ->
+    Venv = venv(Config, "of_callback", [{"callback_package.py", "value = 5\n"}]),
+    ok = py:register_function(venv_suite, fun([Path]) -> py:activate_venv(Path) end),
+    {ok, <<"ok">>} = py:eval(<<"__import__('erlang').call('venv_suite', path)">>, #{path => list_to_binary(Venv)}),
+    ok = py:unregister_function(venv_suite),
+    [#{<<"active">> := true}] = lists:usort(infos()),
+    {ok, 5} = py:eval(<<"__import__('callback_package').value">>).
 
 later_interpreters(Config) ->
     Venv = venv(Config, "for_later", [{"later_package.py", "value = 1\n"}]),
