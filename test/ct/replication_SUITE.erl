@@ -34,7 +34,7 @@ end_per_testcase(_, _Config) ->
 %%% The cluster of a case
 
 names(Config) ->
-    [coordinator_SUITE:free_name() || _ <- lists:seq(1, ?config(size, Config))].
+    [coordinator_SUITE:free_name() || _ <- lists:seq(1, proplists:get_value(size, Config, 2))].
 
 nodes_of(Names) -> [Node || {_, Node} <- Names].
 
