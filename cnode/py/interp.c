@@ -269,17 +269,35 @@ static PyObject *current_frame(struct pyn_seat *s)
 #endif
 }
 
-/* The thread is in the code of the import system itself: an exception there can leave a lock that is never released,
- * and whoever imports that module would wait for ever. Attached to the interpreter. */
-static bool is_importing(struct pyn_seat *s)
+/* How far up the caller of a library function is looked for. */
+enum { FRAMES_UP = 16 };
+
+static bool is_of(PyObject *frame, const char *file, const char *function)
+{
+    PyCodeObject *code = PyFrame_GetCode((PyFrameObject *)frame);
+    bool is = PyUnicode_CompareWithASCIIString(code->co_filename, file) == 0 &&
+              (!function || PyUnicode_CompareWithASCIIString(code->co_name, function) == 0);
+
+    Py_DECREF(code);
+    return is;
+}
+
+/* The thread is where an exception would do harm beyond its call. Either in the code of the import system itself: a
+ * lock might never be released, and whoever imports that module would wait for ever. Or on its way to give a coroutine
+ * to an event loop: the loop might be half made, and what waits there would never begin. Attached to the interpreter. */
+static bool is_sheltered(struct pyn_seat *s)
 {
     PyObject *frame = current_frame(s);
-    PyCodeObject *code = frame ? PyFrame_GetCode((PyFrameObject *)frame) : NULL;
-    bool importing = code && PyUnicode_CompareWithASCIIString(code->co_filename, "<frozen importlib._bootstrap>") == 0;
+    bool sheltered = frame && is_of(frame, "<frozen importlib._bootstrap>", NULL);
 
-    Py_XDECREF(code);
+    for (int i = 0; frame && !sheltered && i < FRAMES_UP; i++) {
+        PyObject *back = (PyObject *)PyFrame_GetBack((PyFrameObject *)frame);
+        sheltered = is_of(frame, "<_pynode_loop>", "start");
+        Py_DECREF(frame);
+        frame = back;
+    }
     Py_XDECREF(frame);
-    return importing;
+    return sheltered;
 }
 
 enum attempt { RAISED, TOO_LATE, NOT_NOW };
@@ -287,10 +305,10 @@ enum attempt { RAISED, TOO_LATE, NOT_NOW };
 static enum attempt try_interrupt(struct pyn_seat *s, uint64_t serial)
 {
     enum attempt result = TOO_LATE;
-    bool importing = is_importing(s);
+    bool sheltered = is_sheltered(s);
 
     pthread_mutex_lock(&s->lock);
-    if (s->mark.serial == serial && importing)
+    if (s->mark.serial == serial && sheltered)
         result = NOT_NOW;
     else if (s->mark.serial == serial && PyThreadState_SetAsyncExc(s->thread, PyExc_KeyboardInterrupt) == 1)
         result = RAISED;
