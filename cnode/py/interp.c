@@ -284,7 +284,8 @@ static bool is_of(PyObject *frame, const char *file, const char *function)
 
 /* The thread is where an exception would do harm beyond its call. Either in the code of the import system itself: a
  * lock might never be released, and whoever imports that module would wait for ever. Or on its way to give a coroutine
- * to an event loop: the loop might be half made, and what waits there would never begin. Attached to the interpreter. */
+ * to an event loop: the loop might be half made, and what waits there would never begin.
+ * Attached to the interpreter. */
 static bool is_sheltered(struct pyn_seat *s)
 {
     PyObject *frame = current_frame(s);

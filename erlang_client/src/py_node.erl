@@ -195,13 +195,14 @@ answered(Data) ->
 
 -spec preparing(enter, atom(), #data{}) -> enter_result();
     (gen_statem:event_type(), term(), #data{}) -> event_result().
-preparing(enter, _, #data{node = Node} = Data) ->
-    Self = self(),
-    {keep_state, Data#data{preparer = spawn_link(fun() ->
-        Self ! {prepared, self(), py_everywhere:replay(Node, 0)}
-    end)}};
+preparing(enter, _, Data) ->
+    {keep_state, prepare_from(0, Data)};
 preparing(info, {prepared, Pid, Last}, #data{preparer = Pid} = Data) ->
-    {next_state, up, connected(Last, Data#data{preparer = undefined})};
+    %% Something may have been remembered meanwhile, by those who saw this node down.
+    case py_everywhere:newest() > Last of
+        true -> {keep_state, prepare_from(Last, Data)};
+        false -> {next_state, up, connected(Last, Data#data{preparer = undefined})}
+    end;
 preparing(info, {'EXIT', Pid, _}, #data{preparer = Pid} = Data) ->
     ask_failed("it could not be prepared", Data#data{preparer = undefined});
 preparing(info, {nodedown, Node, _}, #data{node = Node} = Data) ->
@@ -211,6 +212,10 @@ preparing(info, {nodeup, Node, _}, #data{node = Node} = Data) ->
     {next_state, asking, Data#data{preparer = undefined}};
 preparing(Type, Event, Data) ->
     common(Type, Event, preparing, Data).
+
+prepare_from(Sequence, #data{node = Node} = Data) ->
+    Self = self(),
+    Data#data{preparer = spawn_link(fun() -> Self ! {prepared, self(), py_everywhere:replay(Node, Sequence)} end)}.
 
 %% up
 
