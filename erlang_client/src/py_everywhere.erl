@@ -359,7 +359,8 @@ add(Key, What, Pid) ->
         Size when Size >= ?MAX_ENTRIES -> {error, {too_much_remembered, entries, ?MAX_ENTRIES}};
         _ when Total + Bytes > ?MAX_BYTES -> {error, {too_much_remembered, bytes, ?MAX_BYTES}};
         _ ->
-            Sequence = newest() + 1,
+            %% Never used again, also when the newest is forgotten: who has come so far has come no further.
+            Sequence = erlang:unique_integer([positive, monotonic]),
             true = ets:insert(?TABLE, {Sequence, Key, What, Bytes, Pid}),
             {ok, Sequence}
     end.
