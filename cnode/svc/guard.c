@@ -21,7 +21,7 @@ enum { QUIET_TICKS = 20, MAX_PICKED = 128 };
 /* Closing a context runs destructors; it may take so long. */
 #define CLOSE_LIMIT (5 * PYN_SECOND)
 /* A request that was interrupted is interrupted again after this long, and its worker is given up after that. */
-#define INTERRUPT_AGAIN (50 * PYN_MS)
+#define INTERRUPT_AGAIN (150 * PYN_MS)
 #define GIVE_UP (250 * PYN_MS)
 /* A generator that was called off has this long to come to its next item, where it is closed without an interrupt. */
 #define GRACE (20 * PYN_MS)
