@@ -5,11 +5,6 @@
 #include "py/space.h"
 #include "svc/service_private.h"
 
-static struct pyn_span own_pid(struct pyn_service *s)
-{
-    return (struct pyn_span){s->own_pid.data, s->own_pid.len};
-}
-
 /* ---- the end of a context ---- */
 
 /* Ends the context, unless that has been done: no call of it begins any more, and its worker will close it. What is
@@ -110,7 +105,7 @@ static bool admit_bind(struct pyn_service *s, struct pyn_request *r)
         return true;
     }
     r->reserved = true;
-    if (!pyn_watch_add(s->watch, s->node, own_pid(s), r->link, r->to.pid)) {
+    if (!pyn_watch_add(s->watch, s->node, pyn_service_pid(s), r->link, r->to.pid)) {
         refuse(s, r, "too_many_owners");
         return true;
     }

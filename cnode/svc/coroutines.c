@@ -179,7 +179,7 @@ static struct pyn_request *functions_answer(void *ctx, uint64_t id, struct pyn_o
         return NULL;
     out->buf.max = s->config.max_frame;
     if (r->to.pid.len > 0)
-        *frame = pyn_proto_begin_reply(&out->buf, &r->to, (struct pyn_span){s->own_pid.data, s->own_pid.len});
+        *frame = pyn_proto_begin_reply(&out->buf, &r->to, pyn_service_pid(s));
     return r; /* in the table still: only the loop's own thread takes it out */
 }
 

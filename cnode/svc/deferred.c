@@ -225,7 +225,7 @@ static void watch_callers(struct pyn_deferred *d, uint64_t now)
     struct pyn_service *s = d->service;
 
     while (atomic_load(&d->next_watch) <= now) {
-        struct pyn_span own = {s->own_pid.data, s->own_pid.len}; /* is there, since a request has come */
+        struct pyn_span own = pyn_service_pid(s); /* is there, since a request has come */
         struct pyn_request *old[BATCH], *r;
         unsigned count = 0;
         pthread_mutex_lock(&d->lock);

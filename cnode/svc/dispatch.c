@@ -5,11 +5,6 @@
 #include "svc/bind.h"
 #include "svc/service_private.h"
 
-static struct pyn_span own_pid(struct pyn_service *s)
-{
-    return (struct pyn_span){s->own_pid.data, s->own_pid.len};
-}
-
 void pyn_dispatch_send_now(struct pyn_link *l, struct pyn_out *o)
 {
     if (!o->buf.failed && pyn_link_send(l, o, true))
@@ -30,7 +25,7 @@ static void answer_ping(struct pyn_service *s, struct pyn_link *l, const struct 
         return;
     }
     pyn_out_init(&o, s->config.max_frame);
-    frame = pyn_proto_begin_reply(&o.buf, &to, own_pid(s));
+    frame = pyn_proto_begin_reply(&o.buf, &to, pyn_service_pid(s));
     pyn_write_atom(&o.buf, "yes");
     pyn_frame_end(&o.buf, frame, 0);
     pyn_dispatch_send_now(l, &o);
@@ -74,7 +69,7 @@ static void answer_now(struct pyn_service *s, struct pyn_link *l, const struct p
     if (p->to.pid.len == 0)
         return;
     pyn_out_init(&o, s->config.max_frame);
-    frame = pyn_proto_begin_reply(&o.buf, &p->to, own_pid(s));
+    frame = pyn_proto_begin_reply(&o.buf, &p->to, pyn_service_pid(s));
     if (p->op == PYN_OP_INFO)
         pyn_admin_write_info(s, &o.buf);
     else if (p->op == PYN_OP_VERSION)
@@ -249,7 +244,8 @@ static void to_py(struct pyn_service *s, struct pyn_link *l, const struct pyn_co
 
 static bool names_us(struct pyn_service *s, const struct pyn_control *c)
 {
-    return pyn_span_is(c->to_name, "py") || pyn_span_is(c->to_name, "net_kernel") || pyn_span_eq(c->to, own_pid(s));
+    return pyn_span_is(c->to_name, "py") || pyn_span_is(c->to_name, "net_kernel") ||
+           pyn_span_eq(c->to, pyn_service_pid(s));
 }
 
 /* A monitor of `py` needs no state: it fires when the connection goes, which the watcher's node notices by itself.
@@ -271,7 +267,7 @@ static void link_request(struct pyn_service *s, struct pyn_link *l, const struct
     static const uint8_t noproc[] = {119, 6, 'n', 'o', 'p', 'r', 'o', 'c'};
     struct pyn_out o;
 
-    if (pyn_span_eq(c->to, own_pid(s)))
+    if (pyn_span_eq(c->to, pyn_service_pid(s)))
         return;
     pyn_out_init(&o, s->config.max_frame);
     pyn_frame_exit(&o.buf, c->to, c->from, (struct pyn_span){noproc, sizeof(noproc)});
@@ -321,7 +317,7 @@ static void announce(struct pyn_service *s, struct pyn_link *l)
     size_t frame;
 
     pyn_out_init(&o, s->config.max_frame);
-    frame = pyn_frame_reg_send(&o.buf, own_pid(s), "py_coordinator");
+    frame = pyn_frame_reg_send(&o.buf, pyn_service_pid(s), "py_coordinator");
     pyn_write_tuple(&o.buf, 4);
     pyn_write_atom(&o.buf, "py_member");
     pyn_write_int(&o.buf, 1);
@@ -347,7 +343,7 @@ void pyn_dispatch_message(void *service, struct pyn_link *l, const struct pyn_co
         break;
     case PYN_CTL_SEND:
     case PYN_CTL_SEND_SENDER:
-        if (pyn_span_eq(c->to, own_pid(s)))
+        if (pyn_span_eq(c->to, pyn_service_pid(s)))
             to_py(s, l, c, block);
         break;
     case PYN_CTL_MONITOR_P:

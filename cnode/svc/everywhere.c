@@ -8,11 +8,6 @@
 #include "py/space.h"
 #include "svc/service_private.h"
 
-static struct pyn_span own_pid(struct pyn_service *s)
-{
-    return (struct pyn_span){s->own_pid.data, s->own_pid.len};
-}
-
 /* ---- a request ---- */
 
 /* What is needed to give it to all; freed at its end. */
@@ -44,7 +39,7 @@ static void answer(struct pyn_service *s, struct pyn_link *l, const struct pyn_p
     if (p->to.pid.len == 0)
         return;
     pyn_out_init(&o, s->config.max_frame);
-    frame = pyn_proto_begin_reply(&o.buf, &p->to, own_pid(s));
+    frame = pyn_proto_begin_reply(&o.buf, &p->to, pyn_service_pid(s));
     if (why == PYN_REMEMBER_TOO_MANY) {
         write_too_much(&o.buf, "entries", PYN_MAX_REMEMBERED);
     } else if (why == PYN_REMEMBER_TOO_LARGE) {

@@ -25,11 +25,6 @@ struct pyn_gather {
     struct slot slots[];
 };
 
-static struct pyn_span own_pid(struct pyn_service *s)
-{
-    return (struct pyn_span){s->own_pid.data, s->own_pid.len};
-}
-
 struct pyn_gather *pyn_gather_new(struct pyn_service *s, struct pyn_link *link, struct pyn_block *block,
                                   const struct pyn_reply_to *to, struct pyn_entry *entry, unsigned children)
 {
@@ -108,11 +103,11 @@ void pyn_gather_finish(struct pyn_gather *g)
     if (g->to.pid.len == 0)
         return;
     pyn_out_init(&o, s->config.max_frame);
-    frame = pyn_proto_begin_reply(&o.buf, &g->to, own_pid(s));
+    frame = pyn_proto_begin_reply(&o.buf, &g->to, pyn_service_pid(s));
     write_results(g, &o.buf);
     if (o.buf.failed) {
         pyn_out_truncate(&o, 0);
-        frame = pyn_proto_begin_reply(&o.buf, &g->to, own_pid(s));
+        frame = pyn_proto_begin_reply(&o.buf, &g->to, pyn_service_pid(s));
         pyn_proto_write_exception(&o.buf, "ValueError", "the results are larger than the node's maximum for a message");
     }
     pyn_frame_end(&o.buf, frame, 0);

@@ -183,11 +183,6 @@ static bool look_at_waiting(void *ctx, struct pyn_job *job)
 
 /* ---- acting ---- */
 
-static struct pyn_span own_pid(struct pyn_service *s)
-{
-    return (struct pyn_span){s->own_pid.data, s->own_pid.len};
-}
-
 /* reason NULL: nobody is to be answered. */
 static void call_off(struct pyn_service *s, struct pyn_request *r, const char *reason)
 {
@@ -235,7 +230,7 @@ static void act(struct picked *p, const char *reason)
     }
     for (unsigned i = 0; i < p->watch_count; i++) {
         struct pyn_request *r = p->watch[i];
-        pyn_watch_add(s->watch, s->node, own_pid(s), r->link, r->to.pid);
+        pyn_watch_add(s->watch, s->node, pyn_service_pid(s), r->link, r->to.pid);
         pyn_request_unref(r);
     }
     for (unsigned i = 0; i < p->sending_count; i++)

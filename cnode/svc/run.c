@@ -11,11 +11,6 @@
 /* What a worker keeps of the buffer that a large answer was made in. */
 enum { KEEP_BYTES = 256 * 1024 };
 
-static struct pyn_span own_pid(struct pyn_service *s)
-{
-    return (struct pyn_span){s->own_pid.data, s->own_pid.len};
-}
-
 /* ---- the worker's life ---- */
 
 /* Which worker this thread is: Python code that calls back finds its place by it. */
@@ -99,7 +94,7 @@ bool pyn_run_queue_result(struct pyn_service *s, struct pyn_request *r, struct p
 {
     if (o->buf.failed || pyn_out_size(o) > s->config.max_frame) {
         pyn_out_truncate(o, frame);
-        frame = pyn_proto_begin_reply(&o->buf, &r->to, own_pid(s));
+        frame = pyn_proto_begin_reply(&o->buf, &r->to, pyn_service_pid(s));
         pyn_proto_write_exception(&o->buf, "ValueError", "the result is larger than the node's maximum for a message");
     }
     pyn_frame_end(&o->buf, frame, o->ext_bytes);
@@ -127,7 +122,7 @@ static void send_now(struct pyn_service *s, struct pyn_request *r, void (*write)
     if (r->to.pid.len == 0)
         return;
     pyn_out_init(&o, s->config.max_frame);
-    frame = pyn_proto_begin_reply(&o.buf, &r->to, own_pid(s));
+    frame = pyn_proto_begin_reply(&o.buf, &r->to, pyn_service_pid(s));
     write(&o.buf, arg);
     pyn_frame_end(&o.buf, frame, 0);
     pyn_dispatch_send_now(r->link, &o);
@@ -224,7 +219,7 @@ static void pin_name(void *ctx, struct pyn_span name)
  * timeout before it does. */
 static void pin_caller(struct pyn_service *s, struct pyn_worker *w, struct pyn_request *r)
 {
-    if (r->to.pid.len > 0 && pyn_watch_add(s->watch, s->node, own_pid(s), r->link, r->to.pid))
+    if (r->to.pid.len > 0 && pyn_watch_add(s->watch, s->node, pyn_service_pid(s), r->link, r->to.pid))
         pyn_pins_set_caller(s->pins, r->to.pid, w->group);
 }
 
@@ -282,7 +277,7 @@ static void run_request(struct pyn_service *s, struct pyn_worker *w, struct pyn_
 
     r->begun = true;
     if (r->to.pid.len > 0 && !r->gather)
-        frame = pyn_proto_begin_reply(&o->buf, &r->to, own_pid(s));
+        frame = pyn_proto_begin_reply(&o->buf, &r->to, pyn_service_pid(s));
     if (pins)
         pin_caller(s, w, r);
     outer = pyn_seat_begin(d->seat, r->id);

@@ -74,6 +74,12 @@ struct pyn_service {
     atomic_uint interrupters;
 };
 
+/* This node's pid as a term; there once the service is ready, and so whenever a message has come. */
+static inline struct pyn_span pyn_service_pid(const struct pyn_service *s)
+{
+    return (struct pyn_span){s->own_pid.data, s->own_pid.len};
+}
+
 /* dispatch.c */
 void pyn_dispatch_message(void *service, struct pyn_link *l, const struct pyn_control *c, struct pyn_block *block);
 void pyn_dispatch_up(void *service, struct pyn_link *l);

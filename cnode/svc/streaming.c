@@ -11,11 +11,6 @@
 /* Time for the `finally` of a generator; then it is interrupted. */
 #define CLOSE_TIME (5 * PYN_SECOND)
 
-static struct pyn_span own_pid(struct pyn_service *s)
-{
-    return (struct pyn_span){s->own_pid.data, s->own_pid.len};
-}
-
 static bool opens(const struct pyn_request *r)
 {
     return r->call.use == PYN_USE_KEEP;
@@ -67,7 +62,7 @@ static const char *open_stream(struct pyn_service *s, struct pyn_worker *w, stru
 
     if (r->to.pid.len == 0)
         return "no_owner"; /* a cast: nobody could ask for an item */
-    if (!pyn_watch_add(s->watch, s->node, own_pid(s), r->link, r->to.pid))
+    if (!pyn_watch_add(s->watch, s->node, pyn_service_pid(s), r->link, r->to.pid))
         return "too_many_streams";
     if (!pyn_streams_add(s->streams, r->call.stream, &place, pyn_link_id(r->link), r->to.pid))
         return atomic_load(&s->draining) ? "stopping" : "too_many_streams";
