@@ -44,7 +44,7 @@ static const char *target_name(enum pyn_rpc_target target)
 static void write_head(struct pyn_rpc_table *t, struct pyn_rpc *r, struct pyn_out *out)
 {
     struct pyn_service *s = t->service;
-    struct pyn_span pid = {s->own_pid.data, s->own_pid.len};
+    struct pyn_span pid = pyn_service_pid(s);
     uint64_t left = time_left(r);
     int64_t span = pyn_trace_on() ? pyn_trace_current() : 0;
 
@@ -203,7 +203,7 @@ static enum pyn_rpc_result bridge_wait(void *ctx, struct pyn_rpc *r, struct pyn_
 
 static void call_off(struct pyn_rpc_table *t, struct pyn_rpc *r)
 {
-    struct pyn_span pid = {t->service->own_pid.data, t->service->own_pid.len};
+    struct pyn_span pid = pyn_service_pid(t->service);
     struct pyn_out o;
     size_t frame;
 
@@ -267,7 +267,7 @@ static struct pyn_link *link_to(struct pyn_rpc_table *t, struct pyn_span node)
 static bool bridge_send_begin(void *ctx, struct pyn_span to, struct pyn_out *out, size_t *frame, void **link)
 {
     struct pyn_rpc_table *t = ctx;
-    struct pyn_span own = {t->service->own_pid.data, t->service->own_pid.len};
+    struct pyn_span own = pyn_service_pid(t->service);
     struct pyn_span name, node;
     struct pyn_link *l;
     char registered[256 * 4];
@@ -313,7 +313,7 @@ static bool bridge_send_end(void *ctx, void *link, size_t frame, struct pyn_out 
 static struct pyn_span bridge_own_pid(void *ctx)
 {
     struct pyn_rpc_table *t = ctx;
-    return (struct pyn_span){t->service->own_pid.data, t->service->own_pid.len};
+    return pyn_service_pid(t->service);
 }
 
 /* ---- event loops ---- */

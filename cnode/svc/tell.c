@@ -50,8 +50,7 @@ size_t pyn_tell_begin(void *ctx, enum pyn_tell_target target, struct pyn_out *ou
 
     if (!atomic_load_explicit(&t->service->ready, memory_order_acquire))
         return NO_HEAD;
-    return pyn_frame_reg_send(&out->buf, (struct pyn_span){t->service->own_pid.data, t->service->own_pid.len},
-                              targets[target].name);
+    return pyn_frame_reg_send(&out->buf, pyn_service_pid(t->service), targets[target].name);
 }
 
 /* Waking the peer for each message costs more than the message. So the first one goes out at once, and those that
