@@ -6,35 +6,9 @@
 #include "svc/proto.h"
 #include "unit/cases.h"
 #include "unit/notation.h"
+#include "unit/terms.h"
 
 #define MAX (1 << 20)
-
-/* The bytes of a term, in a block of exactly its size. */
-struct term {
-    uint8_t *bytes;
-    struct pyn_span span;
-};
-
-static struct term term_of(const char *text)
-{
-    struct pyn_buf b;
-    struct term t;
-
-    pyn_buf_init(&b, MAX);
-    notation_write(&b, text);
-    t.bytes = cases_exact(b.data, b.len);
-    t.span = (struct pyn_span){t.bytes, b.len};
-    pyn_buf_free(&b);
-    return t;
-}
-
-static void ck_assert_term(struct pyn_span span, const char *text)
-{
-    struct term t = term_of(text);
-
-    ck_assert_msg(pyn_span_eq(span, t.span), "%zu bytes are not %s", span.len, text);
-    free(t.bytes);
-}
 
 /* --- Bad messages --- */
 
