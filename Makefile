@@ -163,7 +163,7 @@ lint: $(B)/libpynode.a ## layers, banned functions, sizes, exported symbols, lin
 spec-coverage: client ## what of docs/spec/api.md is not exported, specified, documented or tested
 	@scripts/spec-coverage
 tidy: $(FLAGS) ## clang-tidy over cnode (slow)
-	@clang-tidy --quiet --warnings-as-errors='*' $(SRC) cnode/main.c -- \
+	@printf '%s\n' $(SRC) cnode/main.c | xargs -P $(shell nproc) -I FILE clang-tidy --quiet --warnings-as-errors='*' FILE -- \
 	 $(filter-out -Werror,$(PYN_CFLAGS)) $(PY_CFLAGS) $(EI_CFLAGS)
 format: ## clang-format everything in place
 	@scripts/format

@@ -187,7 +187,7 @@ SETTER(set_nodes)
     char name[NODE_NAME_MAX + 2];
     const char *rest = value;
 
-    while (rest) {
+    do {
         size_t len = strcspn(rest, ",");
         snprintf(name, sizeof(name), "%.*s", (int)(len < sizeof(name) ? len : sizeof(name) - 1), rest);
         if (!check_name(name, error, size))
@@ -197,7 +197,7 @@ SETTER(set_nodes)
             return false;
         }
         rest = rest[len] ? rest + len + 1 : NULL;
-    }
+    } while (rest);
     return keep(member(o, c), value, error, size);
 }
 

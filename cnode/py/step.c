@@ -37,8 +37,8 @@ static void tell_owner(struct step *s)
     PyErr_Restore(type, value, trace);
 }
 
-/* value (borrowed), or the exception exc (borrowed), goes to the caller; no exception is set before and after. */
-static void answer(struct step *s, PyObject *value, PyObject *exc)
+/* value (borrowed), or where that is NULL the exception that is set, goes to the caller; none is set afterwards. */
+static void answer(struct step *s, PyObject *value)
 {
     const struct pyn_coroutines *c = pyn_coroutines_get();
     struct pyn_types *ty = PyType_GetModuleState(Py_TYPE(s));
@@ -47,18 +47,19 @@ static void answer(struct step *s, PyObject *value, PyObject *exc)
     struct pyn_out out;
     size_t frame;
 
-    if (s->answered || !c)
+    if (s->answered || !c) {
+        PyErr_Clear();
         return;
+    }
     s->answered = true;
     pyn_out_init(&out, PYN_RPC_MAX_REQUEST);
     r = c->answer(c->ctx, s->request, &out, &frame);
     if (r) {
-        if (exc)
-            PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
-        outcome = exc ? pyn_result_error(ty, &out, out.buf.len, s->traceback)
-                      : pyn_result_value(ty, &out, Py_NewRef(value), s->traceback);
+        outcome = value ? pyn_result_value(ty, &out, Py_NewRef(value), s->traceback)
+                        : pyn_result_error(ty, &out, out.buf.len, s->traceback);
         c->end(c->ctx, pyn_runner_its_loop(s->runner), r, frame, &out, outcome);
     }
+    PyErr_Clear(); /* nobody wants the answer */
     pyn_out_free(&out);
 }
 
@@ -77,7 +78,9 @@ static bool failed(struct step *s)
     PyObject *exc = pyn_take_exception();
     bool raise = exc && is_for_task(exc);
 
-    answer(s, NULL, exc);
+    if (exc)
+        PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
+    answer(s, NULL);
     if (raise)
         PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
     Py_XDECREF(exc);
@@ -93,7 +96,7 @@ static PySendResult step_send(PyObject *self, PyObject *arg, PyObject **result)
     PySendResult how = PyIter_Send(s->coro, arg, result);
 
     if (s->owner && how == PYGEN_RETURN) {
-        answer(s, *result, NULL);
+        answer(s, *result);
     } else if (s->owner && how == PYGEN_ERROR && !failed(s)) {
         *result = Py_NewRef(Py_None);
         how = PYGEN_RETURN;
@@ -140,7 +143,7 @@ static PyObject *thrown_end(struct step *s)
     Py_DECREF(stop);
     if (!value)
         return failed(s) ? NULL : stop_iteration(Py_NewRef(Py_None));
-    answer(s, value, NULL);
+    answer(s, value);
     return stop_iteration(value);
 }
 

@@ -48,7 +48,8 @@ static void unlist(struct pyn_deferred *d, struct pyn_request *r)
 
 static void enlist(struct pyn_deferred *d, struct pyn_request *r)
 {
-    if (r->to.pid.len == 0 || r->watched)
+    /* The watchdog may be about to watch the caller of a request that has run for long: twice does no harm. */
+    if (r->to.pid.len == 0 || atomic_load_explicit(&r->watched, memory_order_relaxed))
         return;
     r->late.unwatched = true;
     r->late.newer = NULL;

@@ -97,9 +97,10 @@ struct picked {
 
 static void pick_for_watch(struct picked *p, struct pyn_request *r)
 {
-    if (r->watched || r->to.pid.len == 0 || p->now - r->arrived < WATCH_AFTER || p->watch_count == MAX_PICKED)
+    if (atomic_load_explicit(&r->watched, memory_order_relaxed) || r->to.pid.len == 0 ||
+        p->now - r->arrived < WATCH_AFTER || p->watch_count == MAX_PICKED)
         return;
-    r->watched = true;
+    atomic_store_explicit(&r->watched, true, memory_order_relaxed);
     p->watch[p->watch_count++] = pyn_request_ref(r);
 }
 

@@ -44,7 +44,7 @@ struct pyn_request {
     bool pins;             /* an exec whose interpreter the caller keeps */
     bool begun;            /* Python has been called; of who has the job */
     bool reserved;         /* to bind: it has a place in the table of contexts; of whoever has it, not the watchdog's */
-    bool watched;          /* the caller's death is looked for; the watchdog's own */
+    atomic_bool watched;   /* the caller's death is looked for; set by the watchdog, also read by who defers it */
     unsigned depth;        /* how many calls it is nested in */
     struct pyn_link *link; /* NULL: the node asks itself */
     struct pyn_block *block; /* NULL where the call needs no bytes, or none any more, as it is answered later */
