@@ -306,6 +306,8 @@ const struct pyn_option pyn_options[] = {
      AT(service.links.max_output), 4 * KIB, 64 * GIB},
     {"tick", "SECONDS", "net_ticktime: a peer that is silent for longer is given up (default 60)", set_unsigned,
      AT(service.links.tick_seconds), 1, 86400},
+    {"spin", "US", "look for the next message so long before sleeping (default 50)", set_unsigned,
+     AT(service.links.spin_us), 0, 10000},
     {"handshake-timeout", "MS", "time for one handshake (default 7000)", set_unsigned, AT(node.handshake_ms), 10,
      600000},
     {"max-handshakes", "N", "handshakes under way at once; more wait (default 32)", set_unsigned,
@@ -343,6 +345,7 @@ void pyn_options_defaults(struct pyn_config *c)
     c->service.max_frame = 512 * MIB;
     c->service.links.max_output = GIB;
     c->service.links.tick_seconds = 60;
+    c->service.links.spin_us = 50;
     c->host.mode = PYN_MODE_AUTO;
     c->log_level = PYN_NOTICE;
     c->drain_ms = 5000;

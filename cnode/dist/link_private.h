@@ -18,6 +18,7 @@
 #include <stdatomic.h>
 
 #include "dist/links.h"
+#include "dist/spin.h"
 
 /* Received bytes and small outgoing messages are gathered in pieces of this size. */
 #define PYN_LINK_CHUNK ((size_t)64 * 1024)
@@ -91,6 +92,7 @@ struct pyn_links {
     /* The polling thread's: what links whose bytes are all consumed leave to the next reader. Bytes in front of len may
      * be referred to by requests. */
     struct pyn_inbuf spare;
+    struct pyn_spin spin; /* the polling thread's */
 
     pthread_mutex_t lock;    /* guards the table, and in each link what it says */
     struct pyn_link **table; /* every link that is not retired */

@@ -43,6 +43,7 @@ struct pyn_links *pyn_links_new(const struct pyn_links_config *config, const str
     ls->config = *config;
     ls->events = *events;
     ls->next_id = 1;
+    ls->spin = pyn_spin_init(config->spin_us);
     if (!open_fds(ls) || pthread_mutex_init(&ls->lock, NULL) != 0) {
         pyn_log(PYN_ERROR, "links", "the system refuses what links need: %m");
         close_fds(ls);
@@ -257,13 +258,19 @@ int pyn_links_poll(struct pyn_links *ls, int timeout_ms)
 {
     struct epoll_event events[EVENTS_MAX];
     int messages = 0;
-    int n = epoll_wait(ls->epoll_fd, events, EVENTS_MAX, timeout_ms);
+    int n;
+
+    if (timeout_ms >= 0)
+        n = epoll_wait(ls->epoll_fd, events, EVENTS_MAX, timeout_ms);
+    else
+        n = pyn_spin_wait(&ls->spin, ls->epoll_fd, events, EVENTS_MAX, timeout_ms == PYN_POLL_EAGER);
 
     /* A link is in the batch once at most, and only its own event takes it down: none of these pointers dangles. */
     for (int i = 0; i < n; i++) {
         if (events[i].data.ptr)
             serve(ls, events[i].data.ptr, events[i].events, &messages);
     }
+    pyn_spin_got(&ls->spin, messages);
     if (atomic_load_explicit(&ls->news, memory_order_relaxed) && atomic_exchange(&ls->news, false))
         announce(ls);
     return messages;

@@ -16,6 +16,7 @@ struct pyn_links_config {
     size_t max_output; /* bytes waiting for one peer before pyn_link_send refuses and before reading from it pauses */
     unsigned tick_seconds; /* net_ticktime: a tick goes out after a quarter of it without output, a silent peer is
                               dropped after 5/4 of it */
+    unsigned spin_us;      /* an eager wait asks for so long before it sleeps (dist/spin.h) */
 };
 
 struct pyn_links_events {
@@ -34,7 +35,10 @@ struct pyn_links *pyn_links_new(const struct pyn_links_config *config, const str
  * still hold references; what they send is dropped. */
 void pyn_links_free(struct pyn_links *ls);
 
-/* One turn: waits for at most timeout_ms (-1: without end, 0: not at all), then reads every ready link once (one
+/* How long a turn waits for something to read: without end, or for so many milliseconds. */
+enum { PYN_POLL_EAGER = -2, PYN_POLL_SLEEP = -1 }; /* eager: see dist/spin.h */
+
+/* One turn: waits for at most timeout_ms (or one of the above; 0: not at all), then reads every ready link once (one
  * chunk each, so that nobody starves the others), cuts frames, calls back, resumes writes. Returns the number of
  * messages delivered; 0 also after pyn_links_wake or the timeout. */
 int pyn_links_poll(struct pyn_links *ls, int timeout_ms);

@@ -81,8 +81,9 @@ struct pyn_pool_ops {
     void (*flush)(void *ctx, struct pyn_worker *w);
     /* The same for answers that a deposed leader has not sent; on the watchdog. */
     void (*flush_for)(void *ctx, struct pyn_worker *w);
-    /* Waits for messages for timeout_ms and calls pyn_pool_deliver for each job. Detached; only the leader calls it. */
-    void (*poll)(void *ctx, int timeout_ms);
+    /* Waits for messages and calls pyn_pool_deliver for each job. Detached; only the leader calls it. eager: nothing
+     * else is under way, so it may take processor time to wait. */
+    void (*poll)(void *ctx, bool eager);
     /* Makes poll return. May be called under pool->lock: takes no lock of its own. */
     void (*wake)(void *ctx);
     /* How long the job will take, in ns, as far as is known (0: no idea). No lock, no Python. */

@@ -220,7 +220,7 @@ static void lead(struct pyn_worker *w)
     const struct pyn_pool_ops *ops = &w->pool->ops;
 
     do {
-        ops->poll(ops->ctx, -1);
+        ops->poll(ops->ctx, !pyn_pool_active(w->pool));
         run_batch(w);
     } while (leads_on(w));
 }
@@ -339,7 +339,7 @@ void *pyn_io_main(void *io)
             continue;
         }
         pthread_mutex_unlock(&p->lock);
-        p->ops.poll(p->ops.ctx, -1);
+        p->ops.poll(p->ops.ctx, false); /* the workers have better use for the processor */
         pyn_pool_settle(p);
         pthread_mutex_lock(&p->lock);
         pyn_pool_push_batch(p, w);

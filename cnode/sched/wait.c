@@ -24,12 +24,15 @@ static void claim_turn(struct pyn_pool *p, struct pyn_worker *w)
 /* pool->lock held, dropped meanwhile. One turn of reading; what came in goes to the queues, as this worker is busy. */
 static void read_once(struct pyn_pool *p, struct pyn_worker *w)
 {
+    bool eager;
+
     pthread_mutex_lock(&w->lock);
     w->leading = true;
     w->away_since = 0;
     pthread_mutex_unlock(&w->lock);
+    eager = alone(p);
     pthread_mutex_unlock(&p->lock);
-    p->ops.poll(p->ops.ctx, -1);
+    p->ops.poll(p->ops.ctx, eager);
     pyn_pool_settle(p);
     w->now = pyn_now();
     pthread_mutex_lock(&p->lock);

@@ -13,10 +13,10 @@ enum { MAX_RPC = 1 << 20, MAX_WATCHED = 65536, MAX_NAMES = 65536, MAX_STREAMS = 
 
 /* ---- the pool's operations that are not run.c's ---- */
 
-static void pool_poll(void *service, int timeout_ms)
+static void pool_poll(void *service, bool eager)
 {
     struct pyn_service *s = service;
-    pyn_links_poll(s->links, timeout_ms);
+    pyn_links_poll(s->links, eager ? PYN_POLL_EAGER : PYN_POLL_SLEEP);
 }
 
 static void pool_wake(void *service)

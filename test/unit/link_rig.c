@@ -51,7 +51,7 @@ static void on_down(void *ctx, struct pyn_link *l, const char *reason)
 
 void rig_init(struct rig *r, size_t max_frame, size_t max_output, unsigned tick)
 {
-    struct pyn_links_config config = {max_frame, max_output, tick};
+    struct pyn_links_config config = {max_frame, max_output, tick, 50};
     struct pyn_links_events events = {r, on_up, on_message, on_down};
 
     memset(r, 0, sizeof(*r));

@@ -52,12 +52,12 @@ static void fake_run(void *ctx, struct pyn_worker *w, struct pyn_job *job)
     atomic_fetch_add(&f->ran, 1);
 }
 
-static void fake_poll(void *ctx, int timeout_ms)
+static void fake_poll(void *ctx, bool eager)
 {
     struct fake *f = ctx;
     struct pyn_job *job;
 
-    (void)timeout_ms;
+    (void)eager;
     pthread_mutex_lock(&f->lock);
     f->two_polled = f->two_polled || ++f->polling > 1;
     while (!f->inbox.head && !f->woken)

@@ -193,12 +193,13 @@ END_TEST
 
 START_TEST(takes_every_option)
 {
-    ck_assert_int_eq(parse("--name py1@host.domain --cookie secret --bind 127.0.0.1 --port 4370 --epmd-port 4371 "
-                           "--no-epmd-start --coordinator main@host.domain --workers 8 --main-workers 2 "
-                           "--mode subinterp --venv /tmp --path /a --path /b --max-queue 7 --max-frame 1M "
-                           "--max-output=2G --tick 15 --handshake-timeout 500 --max-handshakes 3 --max-links 5 "
-                           "--drain-timeout 0 --max-stuck 0 --log-level debug --parent-pipe"),
-                     PYN_CONFIG_RUN);
+    ck_assert_int_eq(
+        parse("--name py1@host.domain --cookie secret --bind 127.0.0.1 --port 4370 --epmd-port 4371 "
+              "--no-epmd-start --coordinator main@host.domain --workers 8 --main-workers 2 "
+              "--mode subinterp --venv /tmp --path /a --path /b --max-queue 7 --max-frame 1M "
+              "--max-output=2G --tick 15 --spin 7 --handshake-timeout 500 --max-handshakes 3 --max-links 5 "
+              "--drain-timeout 0 --max-stuck 0 --log-level debug --parent-pipe"),
+        PYN_CONFIG_RUN);
     ck_assert_str_eq(config.node.name, "py1@host.domain");
     ck_assert(config.node.long_names);
     ck_assert_str_eq(config.cookie, "secret");
@@ -218,6 +219,7 @@ START_TEST(takes_every_option)
     ck_assert_uint_eq(config.service.max_frame, 1 << 20);
     ck_assert_uint_eq(config.service.links.max_output, (size_t)2 << 30);
     ck_assert_uint_eq(config.service.links.tick_seconds, 15);
+    ck_assert_uint_eq(config.service.links.spin_us, 7);
     ck_assert_uint_eq(config.node.handshake_ms, 500);
     ck_assert_uint_eq(config.node.max_handshakes, 3);
     ck_assert_uint_eq(config.node.max_links, 5);

@@ -26,7 +26,7 @@ struct fake {
     struct task *asked;       /* a callback that poll has to answer ... */
     struct pyn_worker *asker; /* ... to this worker: by a nested job first where there are levels left */
     _Atomic(struct pyn_worker *) asked_by[MAX_WORKERS + 1]; /* by number: who may wait for the last level's answer */
-    atomic_int answers;       /* how many callbacks have their answer */
+    atomic_int answers;                                     /* how many callbacks have their answer */
     bool woken;
     bool any; /* what is nested may be nested in anything of the group */
     atomic_int ran;
@@ -86,14 +86,14 @@ static void answer(struct fake *f, struct task *asked, struct pyn_worker *asker)
     }
 }
 
-static void fake_poll(void *ctx, int timeout_ms)
+static void fake_poll(void *ctx, bool eager)
 {
     struct fake *f = ctx;
     struct pyn_worker *asker;
     struct task *asked;
     struct pyn_job *job;
 
-    (void)timeout_ms;
+    (void)eager;
     pthread_mutex_lock(&f->lock);
     while (!f->inbox.head && !f->asked && !f->woken)
         pthread_cond_wait(&f->cond, &f->lock);
