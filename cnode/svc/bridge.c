@@ -2,7 +2,6 @@
 #include "py/bridge.h"
 
 #include <stdlib.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -316,115 +315,7 @@ static struct pyn_span bridge_own_pid(void *ctx)
     return pyn_service_pid(t->service);
 }
 
-/* ---- event loops ---- */
-
-/* The notifier of a loop on a worker's thread: jobs that are nested in the worker's call are told to it as well. */
-static struct pyn_notify *bridge_loop_open(void *ctx)
-{
-    struct pyn_notify *n = calloc(1, sizeof(*n));
-
-    (void)ctx;
-    if (!n)
-        return NULL;
-    n->done_end = &n->done;
-    n->worker = pyn_run_worker();
-    n->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (n->fd < 0) {
-        free(n);
-        return NULL;
-    }
-    return n;
-}
-
-static int bridge_loop_fd(void *ctx, struct pyn_notify *n)
-{
-    (void)ctx;
-    return n->fd;
-}
-
-/* The next request that is settled, in the order in which they were; NULL when there is none. The eventfd is read
- * first, so that what is settled later makes it readable again. */
-static struct pyn_rpc *bridge_loop_next(void *ctx, struct pyn_notify *n, void **cookie)
-{
-    struct pyn_rpc_table *t = ctx;
-    struct pyn_rpc *r;
-
-    pthread_mutex_lock(&t->lock);
-    r = n->done;
-    if (r) {
-        n->done = r->next_done;
-        if (!n->done)
-            n->done_end = &n->done;
-        *cookie = r->cookie;
-    }
-    pthread_mutex_unlock(&t->lock);
-    return r;
-}
-
-static void bridge_loop_enter(void *ctx, struct pyn_notify *n)
-{
-    struct pyn_rpc_table *t = ctx;
-
-    if (n->worker && n->worker == pyn_run_worker())
-        pyn_pool_enter_loop(t->service->pool, n->worker, n->fd);
-}
-
-static void bridge_loop_serve(void *ctx, struct pyn_notify *n)
-{
-    struct pyn_rpc_table *t = ctx;
-
-    if (n->worker && n->worker == pyn_run_worker())
-        pyn_pool_serve_inbox(t->service->pool, n->worker);
-}
-
-/* With the lock held: the request is nobody's to settle any more. */
-static struct pyn_rpc *detach(struct pyn_rpc *r, void **cookie)
-{
-    *cookie = r->cookie;
-    r->notify = NULL;
-    return r;
-}
-
-static struct pyn_rpc *bridge_loop_cancel(void *ctx, struct pyn_notify *n, uint64_t id, void **cookie)
-{
-    struct pyn_rpc_table *t = ctx;
-    struct pyn_rpc *r;
-
-    pthread_mutex_lock(&t->lock);
-    for (r = t->buckets[id % PYN_RPC_BUCKETS]; r && r->id != id; r = r->next)
-        ;
-    if (r && (r->notify != n || r->state != PYN_RPC_ASKED))
-        r = NULL; /* settled: the loop will see it on its list */
-    if (r)
-        detach(r, cookie);
-    pthread_mutex_unlock(&t->lock);
-    return r;
-}
-
-static struct pyn_rpc *bridge_loop_abandon(void *ctx, struct pyn_notify *n, void **cookie)
-{
-    struct pyn_rpc_table *t = ctx;
-    struct pyn_rpc *r = bridge_loop_next(ctx, n, cookie);
-
-    if (r)
-        return r;
-    pthread_mutex_lock(&t->lock);
-    for (unsigned i = 0; i < PYN_RPC_BUCKETS && !r && t->count > 0; i++)
-        for (r = t->buckets[i]; r && r->notify != n; r = r->next)
-            ;
-    if (r)
-        detach(r, cookie);
-    pthread_mutex_unlock(&t->lock);
-    return r;
-}
-
-/* Requests that are under way are settled on a list that nobody reads: they must be closed first. */
-static void bridge_loop_close(void *ctx, struct pyn_notify *n)
-{
-    (void)ctx;
-    close(n->fd);
-    free(n);
-}
+/* ---- the table of functions ---- */
 
 static void bridge_set_cookie(void *ctx, struct pyn_rpc *r, void *cookie)
 {
@@ -457,14 +348,14 @@ struct pyn_bridge pyn_bridge_of(struct pyn_rpc_table *t)
         .item_send = pyn_streaming_item_send,
         .item_flush = pyn_streaming_item_flush,
         .own_pid = bridge_own_pid,
-        .loop_open = bridge_loop_open,
-        .loop_fd = bridge_loop_fd,
-        .loop_next = bridge_loop_next,
-        .loop_enter = bridge_loop_enter,
-        .loop_serve = bridge_loop_serve,
-        .loop_cancel = bridge_loop_cancel,
-        .loop_abandon = bridge_loop_abandon,
-        .loop_close = bridge_loop_close,
+        .loop_open = pyn_notify_open,
+        .loop_fd = pyn_notify_fd,
+        .loop_next = pyn_notify_next,
+        .loop_enter = pyn_notify_enter,
+        .loop_serve = pyn_notify_serve,
+        .loop_cancel = pyn_notify_cancel,
+        .loop_abandon = pyn_notify_abandon,
+        .loop_close = pyn_notify_close,
         .set_cookie = bridge_set_cookie,
         .id = bridge_id,
     };

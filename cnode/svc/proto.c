@@ -1,7 +1,7 @@
 #include "svc/proto.h"
 
 #include "dist/control.h"
-#include "etf/reader.h"
+#include "svc/proto_private.h"
 #include "etf/writer.h"
 
 /* ---- small shapes ---- */
@@ -42,16 +42,6 @@ static bool read_map(struct pyn_reader *r, struct pyn_span *map)
     return true;
 }
 
-static bool read_pid(struct pyn_reader *r, struct pyn_span *pid)
-{
-    struct pyn_token t;
-
-    if (!pyn_read_kind(r, PYN_T_PID, &t))
-        return false;
-    *pid = t.bytes;
-    return true;
-}
-
 /* [alias | Ref] */
 static struct pyn_span alias_of(struct pyn_span tag)
 {
@@ -68,142 +58,10 @@ static struct pyn_span alias_of(struct pyn_span tag)
 /* Pid, Tag of a two-tuple whose head was read. */
 static bool read_from(struct pyn_reader *r, struct pyn_reply_to *to)
 {
-    if (!read_pid(r, &to->pid) || pyn_read_skip(r, &to->tag))
+    if (!pyn_proto_read_pid(r, &to->pid) || pyn_read_skip(r, &to->tag))
         return false;
     to->alias = alias_of(to->tag);
     return true;
-}
-
-/* ---- options ---- */
-
-static bool read_timeout(struct pyn_reader *r, uint64_t *ms)
-{
-    struct pyn_span word;
-    int64_t value;
-
-    if (pyn_read_int(r, &value)) {
-        *ms = (uint64_t)value;
-        return value >= 0;
-    }
-    *ms = PYN_NO_TIMEOUT;
-    return pyn_read_atom(r, &word) && pyn_span_is(word, "infinity");
-}
-
-static const char *read_chain(struct pyn_reader *r, struct pyn_parsed *p)
-{
-    int64_t interp, run, depth;
-    uint32_t arity;
-
-    if (!pyn_read_tuple(r, &arity) || arity < 3 || arity > 4 || !pyn_read_int(r, &interp) || !pyn_read_int(r, &run) ||
-        !pyn_read_int(r, &depth) || interp < 0 || interp > INT32_MAX || run < 0 ||
-        (arity == 4 && !pyn_read_int(r, &p->call.span)))
-        return "chain must be as a callback was given it";
-    p->chain_interp = (int)interp;
-    p->chain_run = (uint64_t)run;
-    return NULL;
-}
-
-static bool read_bool(struct pyn_reader *r, bool *value)
-{
-    struct pyn_span word;
-
-    if (!pyn_read_atom(r, &word) || (!pyn_span_is(word, "true") && !pyn_span_is(word, "false")))
-        return false;
-    *value = pyn_span_is(word, "true");
-    return true;
-}
-
-static bool read_key(struct pyn_reader *r, struct pyn_span *key)
-{
-    struct pyn_token t;
-
-    if (!pyn_read_kind(r, PYN_T_BINARY, &t))
-        return false;
-    *key = t.bytes;
-    return key->len > 0 && key->len <= PYN_KEY_MAX;
-}
-
-static bool read_context(struct pyn_reader *r, struct pyn_parsed *p)
-{
-    int64_t value;
-
-    if (!pyn_read_int(r, &value) || value <= 0)
-        return false;
-    p->context = (uint64_t)value;
-    return true;
-}
-
-static const char *read_collect(struct pyn_reader *r, struct pyn_parsed *p)
-{
-    bool on;
-
-    if (!read_bool(r, &on))
-        return "collect must be true or false";
-    p->call.use = on ? PYN_USE_COLLECT : PYN_USE_VALUE;
-    return NULL;
-}
-
-static const char *read_async(struct pyn_reader *r, struct pyn_parsed *p)
-{
-    struct pyn_span word;
-
-    if (!pyn_read_atom(r, &word))
-        word.len = 0;
-    if (pyn_span_is(word, "true"))
-        p->call.async = PYN_CALL_AWAIT;
-    else if (pyn_span_is(word, "stream"))
-        p->call.async = PYN_CALL_GATHER;
-    else if (!pyn_span_is(word, "false"))
-        return "async must be true, false or stream";
-    return NULL;
-}
-
-static const char *read_option(struct pyn_reader *r, struct pyn_parsed *p)
-{
-    struct pyn_span key, skipped;
-
-    if (!pyn_read_atom(r, &key))
-        return "the keys of options must be atoms";
-    if (pyn_span_is(key, "timeout"))
-        return read_timeout(r, &p->timeout_ms) ? NULL : "timeout must be milliseconds (not negative) or infinity";
-    if (pyn_span_is(key, "traceback"))
-        return read_bool(r, &p->call.traceback) ? NULL : "traceback must be true or false";
-    if (pyn_span_is(key, "remember"))
-        return read_key(r, &p->remember) ? NULL : "remember must be a binary of 1 to 255 bytes";
-    if (pyn_span_is(key, "replay"))
-        return read_bool(r, &p->replay) ? NULL : "replay must be true or false";
-    if (pyn_span_is(key, "chain"))
-        return read_chain(r, p);
-    if (pyn_span_is(key, "span"))
-        return pyn_read_int(r, &p->call.span) ? NULL : "span must be the number of a span";
-    if (pyn_span_is(key, "ctx"))
-        return read_context(r, p) ? NULL : "ctx must be the number of a context";
-    if (pyn_span_is(key, "home"))
-        return read_pid(r, &p->home) ? NULL : "home must be a pid";
-    if (pyn_span_is(key, "collect"))
-        return read_collect(r, p);
-    if (pyn_span_is(key, "async"))
-        return p->call.kind == PYN_CALL_FUNCTION ? read_async(r, p) : "async is an option of call only";
-    /* What later versions know is not an error. */
-    return pyn_read_skip(r, &skipped) ? "malformed options" : NULL;
-}
-
-/* NULL, or the complaint. */
-static const char *read_options(struct pyn_reader *r, struct pyn_parsed *p)
-{
-    struct pyn_reader peek = *r;
-    struct pyn_token map;
-
-    if (!pyn_read_kind(&peek, PYN_T_MAP, &map))
-        return read_timeout(r, &p->timeout_ms) ? NULL
-                                               : "options must be a map, or a timeout in milliseconds, or infinity";
-    *r = peek;
-    for (uint32_t i = 0; i < map.count; i++) {
-        const char *complaint = read_option(r, p);
-        if (complaint)
-            return complaint;
-    }
-    return NULL;
 }
 
 /* ---- requests ---- */
@@ -216,7 +74,7 @@ static enum pyn_op bad(struct pyn_parsed *p, const char *complaint)
 
 static enum pyn_op finish(struct pyn_reader *r, struct pyn_parsed *p, bool options)
 {
-    const char *complaint = options ? read_options(r, p) : NULL;
+    const char *complaint = options ? pyn_proto_read_options(r, p) : NULL;
     return complaint ? bad(p, complaint) : PYN_OP_RUN;
 }
 
@@ -280,7 +138,7 @@ static enum pyn_op parse_exec(struct pyn_reader *r, uint32_t arity, struct pyn_p
 
 static enum pyn_op parse_forget(struct pyn_reader *r, uint32_t arity, struct pyn_parsed *p)
 {
-    if (arity != 2 || !read_key(r, &p->remember))
+    if (arity != 2 || !pyn_proto_read_key(r, &p->remember))
         return bad(p, "forget takes {forget, Key}, a binary of 1 to 255 bytes");
     return PYN_OP_FORGET;
 }
@@ -298,13 +156,13 @@ static enum pyn_op parse_bind(struct pyn_reader *r, uint32_t arity, struct pyn_p
 
     if (arity > 2 || p->to.pid.len == 0)
         return bad(p, "bind takes {bind, Options}, the options optional, and is a call");
-    complaint = arity > 1 ? read_options(r, p) : NULL;
+    complaint = arity > 1 ? pyn_proto_read_options(r, p) : NULL;
     return complaint ? bad(p, complaint) : PYN_OP_BIND;
 }
 
 static enum pyn_op parse_context(struct pyn_reader *r, uint32_t arity, struct pyn_parsed *p, enum pyn_op op)
 {
-    if (arity != 2 || !read_context(r, p))
+    if (arity != 2 || !pyn_proto_read_context(r, p))
         return bad(p, "unbind and interrupt take the number of a context");
     return op;
 }

@@ -1,4 +1,5 @@
-/* Between svc/rpc.c (the table) and svc/bridge.c (what Python asks). */
+/* Between svc/rpc.c (the table), svc/bridge.c (what Python asks), svc/tell.c (what it says without waiting) and
+ * svc/notify.c (event loops that wait for answers). */
 #ifndef PYN_SVC_RPC_PRIVATE_H
 #define PYN_SVC_RPC_PRIVATE_H
 
@@ -64,6 +65,15 @@ bool pyn_tell_admit(void *t, enum pyn_tell_target target, unsigned *dropped);
 void pyn_tell_lost(void *t, enum pyn_tell_target target, unsigned count);
 size_t pyn_tell_begin(void *t, enum pyn_tell_target target, struct pyn_out *out);
 enum pyn_tell_result pyn_tell_end(void *t, enum pyn_tell_target target, size_t frame, struct pyn_out *out);
+/* svc/notify.c: those named loop_*. */
+struct pyn_notify *pyn_notify_open(void *t);
+int pyn_notify_fd(void *t, struct pyn_notify *n);
+struct pyn_rpc *pyn_notify_next(void *t, struct pyn_notify *n, void **cookie);
+void pyn_notify_enter(void *t, struct pyn_notify *n);
+void pyn_notify_serve(void *t, struct pyn_notify *n);
+struct pyn_rpc *pyn_notify_cancel(void *t, struct pyn_notify *n, uint64_t id, void **cookie);
+struct pyn_rpc *pyn_notify_abandon(void *t, struct pyn_notify *n, void **cookie);
+void pyn_notify_close(void *t, struct pyn_notify *n);
 /* svc/bridge.c: the functions that Python calls, with t as their context. */
 struct pyn_bridge pyn_bridge_of(struct pyn_rpc_table *t);
 
