@@ -294,6 +294,8 @@ const struct pyn_option pyn_options[] = {
     {"workers", "N", "Python workers (default 4)", set_unsigned, AT(service.workers), 1, 256},
     {"main-workers", "N", "subinterp mode: workers for modules that refuse sub-interpreters (default 1)", set_unsigned,
      AT(service.main_workers), 1, 64},
+    {"async-workers", "N", "of these, so many have event loops for coroutines (default: all)", set_unsigned,
+     AT(service.async_workers), 1, 256},
     {"mode", "MODE", "auto (default), free_threaded, subinterp or multi_executor", set_mode, 0, 0, 0},
     {"venv", "DIR", "virtual environment whose packages Python sees", set_directory, AT(venv), 0, 0},
     {"preload", "FILE", "Python code to run in every interpreter at its start", set_text, AT(preload_file), 0, 0},

@@ -266,7 +266,7 @@ bool pyn_deferred_busy(struct pyn_deferred *d)
 
 /* ---- lifetime ---- */
 
-struct pyn_deferred *pyn_deferred_new(struct pyn_service *s, unsigned workers, unsigned max)
+struct pyn_deferred *pyn_deferred_new(struct pyn_service *s, unsigned workers, unsigned preferred, unsigned max)
 {
     struct pyn_deferred *d = calloc(1, sizeof(*d));
 
@@ -274,6 +274,7 @@ struct pyn_deferred *pyn_deferred_new(struct pyn_service *s, unsigned workers, u
         return NULL;
     d->service = s;
     d->spot_count = workers + 1;
+    d->preferred = preferred > 0 ? preferred : workers;
     d->spots = calloc(d->spot_count, sizeof(*d->spots));
     pthread_mutex_init(&d->lock, NULL);
     if (!pyn_due_init(&d->due, max) || !d->spots) {

@@ -19,9 +19,10 @@
 struct pyn_service;
 struct pyn_deferred;
 
-/* Of a node with that many workers at most, stuck ones included, and so many requests admitted at once. Sets the
- * functions that Python calls (py/coroutines.h). NULL: out of memory. */
-struct pyn_deferred *pyn_deferred_new(struct pyn_service *s, unsigned workers, unsigned max);
+/* Of a node with that many workers at most, stuck ones included, and so many requests admitted at once. preferred: the
+ * first so many workers get the coroutines that others could get as well (0: all of them). Sets the functions that
+ * Python calls (py/coroutines.h). NULL: out of memory. */
+struct pyn_deferred *pyn_deferred_new(struct pyn_service *s, unsigned workers, unsigned preferred, unsigned max);
 /* Every loop has ended. NULL is fine. */
 void pyn_deferred_free(struct pyn_deferred *d);
 unsigned pyn_deferred_count(struct pyn_deferred *d);

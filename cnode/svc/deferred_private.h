@@ -57,6 +57,7 @@ struct pyn_deferred {
 
     struct pyn_spot *spots; /* by the worker's number */
     unsigned spot_count;
+    unsigned preferred; /* the spots up to this number come before the others; not changed any more */
     struct pyn_loop *loops;
     uint64_t last_loop;
     unsigned loop_count, stuck;

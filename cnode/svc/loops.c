@@ -72,7 +72,8 @@ static bool is_blocked(const struct pyn_loop *l, uint64_t now)
     return pyn_runner_look(l->runner, &since) != 0 && since + BLOCKED_AFTER < now;
 }
 
-unsigned pyn_spot_choose(struct pyn_deferred *d, int group, unsigned first, bool nested)
+/* lock held. Of the spots from..to. */
+static unsigned choose_among(struct pyn_deferred *d, unsigned from, unsigned to, int group, unsigned first, bool nested)
 {
     uint64_t now = pyn_now();
     unsigned best = 0, best_count = 0;
@@ -83,7 +84,8 @@ unsigned pyn_spot_choose(struct pyn_deferred *d, int group, unsigned first, bool
         const struct pyn_spot *spot = &d->spots[at];
         unsigned count = atomic_load_explicit(&spot->count, memory_order_relaxed);
         bool blocked;
-        if (!spot->used || spot->group != group || (nested && spot->loop && spot->loop->blocking > 0))
+        if (at < from || at > to || !spot->used || spot->group != group ||
+            (nested && spot->loop && spot->loop->blocking > 0))
             continue;
         blocked = is_blocked(spot->loop, now);
         if (best == 0 || blocked < best_blocked || (blocked == best_blocked && count < best_count)) {
@@ -93,6 +95,14 @@ unsigned pyn_spot_choose(struct pyn_deferred *d, int group, unsigned first, bool
         }
     }
     return best;
+}
+
+/* One of the others where the preferred ones are in other interpreters, or wait for what this is nested in. */
+unsigned pyn_spot_choose(struct pyn_deferred *d, int group, unsigned first, bool nested)
+{
+    unsigned spot = choose_among(d, 1, d->preferred, group, first, nested);
+
+    return spot ? spot : choose_among(d, d->preferred + 1, d->spot_count, group, first, nested);
 }
 
 void pyn_spot_take(struct pyn_deferred *d, struct pyn_request *r, unsigned spot)
@@ -137,7 +147,8 @@ static void compare(void *ctx, const struct pyn_worker *w)
     bool busy = w->job && w->away_since > 0 && w->away_since + BUSY_AFTER < b->now;
     unsigned count;
 
-    if (w->lane != PYN_LANE_WORK || w->host || w->spare || w->stuck || w->id >= b->d->spot_count)
+    if (w->lane != PYN_LANE_WORK || w->host || w->spare || w->stuck || w->id >= b->d->spot_count ||
+        w->id > b->d->preferred)
         return;
     count = atomic_load_explicit(&b->d->spots[w->id].count, memory_order_relaxed);
     if (!b->worker || busy < b->busy || (busy == b->busy && count < b->count) ||

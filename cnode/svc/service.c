@@ -90,7 +90,8 @@ struct pyn_service *pyn_service_start(const struct pyn_service_config *config, c
     s->rpc = pyn_rpc_table_new(s, MAX_RPC);
     s->streams = pyn_streams_new(MAX_STREAMS);
     s->links = pyn_links_new(&config->links, &events);
-    s->deferred = pyn_deferred_new(s, config->workers + config->main_workers + config->max_stuck, config->max_queue);
+    s->deferred = pyn_deferred_new(s, config->workers + config->main_workers + config->max_stuck, config->async_workers,
+                                   config->max_queue);
     if (s->mode == PYN_MODE_SUBINTERP)
         s->pins = pyn_pins_new(MAX_WATCHED, MAX_NAMES);
     if (s->fatal_fd < 0 || !s->watch || !s->rpc || !s->streams || !s->links || !s->deferred || !s->remembered ||

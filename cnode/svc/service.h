@@ -22,10 +22,11 @@ struct pyn_service;
 
 struct pyn_service_config {
     unsigned workers;
-    unsigned main_workers; /* subinterp mode: for modules that refuse sub-interpreters */
-    unsigned max_queue;    /* requests admitted at once; further ones are answered {overloaded, Current, Max} */
-    unsigned max_stuck;    /* stuck workers at most; one more ends the node */
-    size_t max_frame;      /* bytes of an answer at most */
+    unsigned main_workers;  /* subinterp mode: for modules that refuse sub-interpreters */
+    unsigned async_workers; /* so many have an event loop for coroutines that may run anywhere; 0: all */
+    unsigned max_queue;     /* requests admitted at once; further ones are answered {overloaded, Current, Max} */
+    unsigned max_stuck;     /* stuck workers at most; one more ends the node */
+    size_t max_frame;       /* bytes of an answer at most */
     struct pyn_links_config links;
 };
 

@@ -66,6 +66,7 @@ arguments(Node, Preload, Program, Config) ->
         ["--parent-pipe"],
         option("--mode", maps:get(execution_mode, Config, none)),
         option("--workers", workers(Program, Config)),
+        option("--async-workers", maps:get(num_async_workers, Config, none)),
         option("--venv", maps:get(venv, Config, none)),
         option("--preload", Preload),
         option("--log-level", maps:get(log_level, Config, none)),

@@ -3,8 +3,8 @@
 %%
 %% How many workers a pynode starts depends on its mode: num_executors counts in multi_executor mode,
 %% num_subinterp_workers in subinterp mode, and num_workers in free_threaded mode and wherever the mode's own key is not
-%% given. When none of them is given, pynode decides. num_async_workers is accepted and changes nothing, since
-%% every worker has an event loop of its own.
+%% given. When none of them is given, pynode decides. num_async_workers says how many of them have event loops for
+%% coroutines, whatever the mode.
 -module(py_config).
 
 -export([load/0]).

@@ -4,7 +4,7 @@
          end_per_testcase/2]).
 -export([bad_arguments/1, bad_options/1, missing/1, values/1, plain_functions/1, exceptions/1, cancelled_by_itself/1,
          awaits/1, await_gives_up/1, await_of_others/1, gathers/1, gather_failures/1, streams/1, stream_failures/1,
-         loops_are_made_when_needed/1, one_loop_per_worker/1, definitions/1, py_call_of_async/1, facade/1, tasks/1,
+         loops_are_made_when_needed/1, one_loop_per_worker/1, loops_of_some/1, definitions/1, py_call_of_async/1, facade/1, tasks/1,
          contexts/1, spans/1, events/1]).
 -export([asking/1, asking_fails/1, asking_many/1, nested_calls/1, nested_coroutines/1, blocking_ask/1,
          asked_by_worker/1, deadline_of_callbacks/1, tidying_up/1, endless_recursion/1, state/1]).
@@ -28,7 +28,7 @@ groups() ->
                    deadline_of_callbacks, tidying_up, endless_recursion, state]},
      {ending, [], [timeouts, timeout_of_queued, cancel, owner_dies, node_of_owner_dies, stubborn, blocked_loop, spinning,
                    stuck_loop, interrupted_by_reference, time_of_plain_part]},
-     {own, [], [loops_are_made_when_needed, one_loop_per_worker, ten_thousand, overload, no_slots, killed, drains, stops,
+     {own, [], [loops_are_made_when_needed, one_loop_per_worker, loops_of_some, ten_thousand, overload, no_slots, killed, drains, stops,
                 stop_with_blocked_loop, no_nodes, from_a_stock_node, refused_modules]}].
 
 init_per_suite(Config) -> Config.
@@ -563,6 +563,26 @@ one_loop_per_worker(_Config) ->
     Shares = [length([N || N <- Names, N =:= Name]) || Name <- lists:usort(Names)],
     {3, true} = {length(Shares), lists:min(Shares) >= 10},
     3 = info(loops).
+
+%% Two of four workers have loops. What cannot run there has one where it can.
+loops_of_some(_Config) ->
+    ok = app_ct:start([{num_async_workers, 2} | app_ct:workers(4)]),
+    {ok, Names} = py:async_gather([{t_aio, thread_name, [0.1]} || _ <- lists:seq(1, 60)]),
+    true = length(lists:usort(Names)) =< 2,
+    pyn_ct:wait_until(fun() ->
+        {ok, _} = py:async_gather([{t_aio, thread_name, [0.01]} || _ <- lists:seq(1, 20)]),
+        info(loops) =:= 2
+    end),
+    [in_another_process(fun() ->
+        ok = py:exec("async def mine(x): return x"),
+        {ok, [7, 8]} = py:async_gather([{'__main__', mine, [7]}, {'__main__', mine, [8]}])
+    end) || _ <- lists:seq(1, 6)],
+    Expected = case py:execution_mode() of subinterp -> [2, 3, 4]; _ -> [2] end,
+    true = lists:member(info(loops), Expected).
+
+in_another_process(Fun) ->
+    {_, Ref} = spawn_monitor(Fun),
+    receive {'DOWN', Ref, process, _, Reason} -> ?assertEqual(normal, Reason) end.
 
 ten_thousand(_Config) ->
     N = 9990,

@@ -195,7 +195,7 @@ START_TEST(takes_every_option)
 {
     ck_assert_int_eq(
         parse("--name py1@host.domain --cookie secret --bind 127.0.0.1 --port 4370 --epmd-port 4371 "
-              "--no-epmd-start --coordinator main@host.domain --workers 8 --main-workers 2 "
+              "--no-epmd-start --coordinator main@host.domain --workers 8 --main-workers 2 --async-workers 3 "
               "--mode subinterp --venv /tmp --path /a --path /b --max-queue 7 --max-frame 1M "
               "--max-output=2G --tick 15 --spin 7 --handshake-timeout 500 --max-handshakes 3 --max-links 5 "
               "--drain-timeout 0 --max-stuck 0 --log-level debug --parent-pipe"),
@@ -210,6 +210,7 @@ START_TEST(takes_every_option)
     ck_assert_str_eq(config.node.coordinator, "main@host.domain");
     ck_assert_uint_eq(config.service.workers, 8);
     ck_assert_uint_eq(config.service.main_workers, 2);
+    ck_assert_uint_eq(config.service.async_workers, 3);
     ck_assert_int_eq(config.host.mode, PYN_MODE_SUBINTERP);
     ck_assert_str_eq(config.host.venv, "/tmp");
     ck_assert_uint_eq(config.host.path_count, 2);

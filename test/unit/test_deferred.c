@@ -229,6 +229,21 @@ START_TEST(stopped)
 }
 END_TEST
 
+/* One of the two workers has the loop, unless the coroutine cannot run there. */
+START_TEST(preferred_workers)
+{
+    rig.config.async_workers = 1;
+    start();
+    for (int i = 0; i < 20; i++)
+        service_rig_ask(fd, "{call, asyncio, sleep, [3600]" ASYNC);
+    rig_wait_until(says("coroutines int:20"));
+    ck_assert(says("loops int:1"));
+    close(fd);
+    rig_wait_until(pyn_links_count(pyn_service_links(rig.service)) == 0);
+    service_rig_stop(&rig);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("deferred");
@@ -252,6 +267,7 @@ int main(void)
     tcase_add_test(core, a_peer_that_goes);
     tcase_add_test(core, drained);
     tcase_add_test(core, stopped);
+    tcase_add_test(core, preferred_workers);
     suite_add_tcase(suite, limits);
     suite_add_tcase(suite, core);
     runner = srunner_create(suite);
