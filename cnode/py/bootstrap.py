@@ -141,6 +141,23 @@ def _guard_extensions():
     ExtensionFileLoader.create_module = create_module
 
 
+def _guard_tracemalloc():
+    """Refuses to start what would corrupt the heap.
+
+    tracemalloc is one per process, and with a lock per interpreter it mixes up their objects; pynode counts by itself
+    in that mode (cnode/py/memtrace.h).
+    """
+    import _tracemalloc
+
+    def start(nframe=1):
+        raise RuntimeError(
+            "tracemalloc cannot run beside sub-interpreters that have a lock each. py:tracemalloc_start() counts what is "
+            "allocated; for the places in the code, start the node in the mode multi_executor"
+        )
+
+    _tracemalloc.start = start
+
+
 def _forget_thread():
     """At the end of a sub-interpreter, on the thread that ends it.
 
@@ -160,6 +177,8 @@ def _setup():
     sys.meta_path.insert(0, _Library)
     if _boot["executable"]:
         sys.executable = _boot["executable"]
+    if _boot["main"] and erlang._memtrace_own():
+        _guard_tracemalloc()
     if not _boot["main"]:
         _guard_extensions()
         atexit.register(_forget_thread)

@@ -3,7 +3,7 @@
 -module(memory_SUITE).
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([bad_arguments/1, not_started/1, keys/1, sums/1, two_nodes/1, busy_interpreter/1, collects/1, generations/1,
-         collectors_fail/1, traced/1, traced_by_interpreter/1, trace_twice/1, traced_under_load/1, later_node_traces/1,
+         collectors_fail/1, traced/1, traced_by_python/1, traced_by_interpreter/1, trace_twice/1, traced_under_load/1, later_node_traces/1,
          from_another_node/1]).
 -include_lib("stdlib/include/assert.hrl").
 
@@ -12,7 +12,7 @@ suite() ->
 
 all() ->
     [bad_arguments, not_started, keys, sums, two_nodes, busy_interpreter, collects, generations, collectors_fail, traced,
-     traced_by_interpreter, trace_twice, traced_under_load, later_node_traces, from_another_node].
+     traced_by_python, traced_by_interpreter, trace_twice, traced_under_load, later_node_traces, from_another_node].
 
 init_per_suite(Config) -> Config.
 
@@ -173,6 +173,21 @@ traced(_Config) ->
     ok = py:tracemalloc_start(10),
     #{traced_memory_peak := Again} = Traced(),
     ?assert(Again < Size),
+    ok = py:tracemalloc_stop().
+
+%% By Python code itself. Where it would crash the process it is refused, and the node counts on.
+traced_by_python(_Config) ->
+    {ok, false} = py:call(tracemalloc, is_tracing, []),
+    Started = py:call(tracemalloc, start, [5]),
+    case app_ct:mode() of
+        subinterp -> {error, {'RuntimeError', "tracemalloc cannot run beside " ++ _}} = Started;
+        _ -> {ok, none} = Started
+    end,
+    {ok, Tracing} = py:call(tracemalloc, is_tracing, []),
+    Tracing = app_ct:mode() =/= subinterp,
+    {ok, none} = py:call(tracemalloc, stop, []),
+    ok = py:tracemalloc_start(),
+    ?assertMatch(#{traced_memory_current := _}, stats()),
     ok = py:tracemalloc_stop().
 
 %% What each one allocated is its own; the node's is the sum.
