@@ -156,12 +156,16 @@ void pyn_pool_wait(struct pyn_pool *p, struct pyn_worker *w, bool (*ready)(void 
 
 void pyn_pool_poke(struct pyn_pool *p, struct pyn_worker *w)
 {
+    bool leads;
+
     pthread_mutex_lock(&p->lock);
-    if (p->leader == w)
+    leads = p->leader == w;
+    if (leads)
         p->ops.wake(p->ops.ctx);
-    else
-        pthread_cond_signal(&w->cond);
     pthread_mutex_unlock(&p->lock);
+    /* Without the lock, as it may run at once, in this thread's place. It has seen the reason, or waits by now. */
+    if (!leads)
+        pthread_cond_signal(&w->cond);
 }
 
 /* pool->lock held. Says so in has_inbox before the worker can end its job, which looks there without pool->lock. */

@@ -10,17 +10,6 @@
 #include "py/trace.h"
 #include "svc/rpc_private.h"
 
-static void free_rpc(struct pyn_rpc *r)
-{
-    if (r->link)
-        pyn_link_unref(r->link);
-    pyn_block_unref(r->block);
-    if (r->run)
-        pyn_request_unref(r->run);
-    pthread_cond_destroy(&r->cond);
-    free(r);
-}
-
 /* The time of what a generator asks in its `finally`, when it was called off. */
 enum { LATE_MS = 5000 };
 
@@ -94,6 +83,7 @@ static struct pyn_rpc *new_rpc(struct pyn_rpc_table *t, struct pyn_request *run,
             pyn_request_unref(run);
         return NULL;
     }
+    atomic_init(&r->refs, 1);
     r->notify = notify;
     r->worker = notify ? NULL : pyn_run_worker();
     r->run = run;
@@ -103,7 +93,7 @@ static struct pyn_rpc *new_rpc(struct pyn_rpc_table *t, struct pyn_request *run,
         return r;
     if (r->link)
         pyn_log(PYN_WARNING, "rpc", "more than %u requests to the coordinator at once", t->max);
-    free_rpc(r);
+    pyn_rpc_unref(r);
     return NULL;
 }
 
@@ -136,7 +126,7 @@ static void bridge_post(void *ctx, struct pyn_rpc *r, struct pyn_out *out)
 {
     (void)ctx;
     pyn_frame_end(&out->buf, r->frame, out->ext_bytes);
-    if (pyn_link_send(r->link, out, true))
+    if (pyn_link_send(r->link, out, true) && pyn_rpc_departs(ctx, r))
         pyn_link_flush(r->link);
     if (!pyn_link_is_up(r->link)) /* it went down before we were in its way */
         pyn_rpc_link_down(ctx, r->link);
@@ -226,7 +216,7 @@ static void bridge_close(void *ctx, struct pyn_rpc *r)
         atomic_fetch_sub(&r->run->asking, 1);
     if (r->loop)
         pyn_deferred_blocking(t->service->deferred, r->loop, -1);
-    free_rpc(r);
+    pyn_rpc_unref(r);
 }
 
 /* ---- erlang.send ---- */

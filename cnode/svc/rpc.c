@@ -6,6 +6,19 @@
 #include "base/log.h"
 #include "svc/rpc_private.h"
 
+void pyn_rpc_unref(struct pyn_rpc *r)
+{
+    if (atomic_fetch_sub(&r->refs, 1) > 1)
+        return;
+    if (r->link)
+        pyn_link_unref(r->link);
+    pyn_block_unref(r->block);
+    if (r->run)
+        pyn_request_unref(r->run);
+    pthread_cond_destroy(&r->cond);
+    free(r);
+}
+
 bool pyn_rpc_insert(struct pyn_rpc_table *t, struct pyn_rpc *r)
 {
     bool room;
@@ -23,10 +36,56 @@ bool pyn_rpc_insert(struct pyn_rpc_table *t, struct pyn_rpc *r)
     return room;
 }
 
+/* ---- flights of state operations ---- */
+
+/* lock held. All that wait leave. */
+static void depart(struct pyn_rpc_table *t)
+{
+    t->in_flight += t->held;
+    t->held = 0;
+    t->flight++;
+}
+
+bool pyn_rpc_departs(struct pyn_rpc_table *t, struct pyn_rpc *r)
+{
+    bool now = true;
+
+    if (r->target != PYN_RPC_STATE)
+        return true;
+    pthread_mutex_lock(&t->lock);
+    if (r->state == PYN_RPC_ASKED) { /* another one may have sent it already */
+        r->flight = t->flight;
+        t->held++;
+        now = t->in_flight < PYN_RPC_IN_FLIGHT;
+        if (now)
+            depart(t);
+    }
+    pthread_mutex_unlock(&t->lock);
+    if (!now)
+        atomic_store(&t->tell_unsent, true); /* for the watchdog, should no answer come */
+    return now;
+}
+
+/* lock held. It waits for no answer any more. true: there is room for those that wait; the link is to be flushed. */
+static bool arrive(struct pyn_rpc_table *t, struct pyn_rpc *r)
+{
+    if (r->flight == 0)
+        return false;
+    if (r->flight == t->flight)
+        t->held--;
+    else
+        t->in_flight--;
+    r->flight = 0;
+    if (t->held == 0 || t->in_flight >= PYN_RPC_IN_FLIGHT)
+        return false;
+    depart(t);
+    return true;
+}
+
 bool pyn_rpc_withdraw(struct pyn_rpc_table *t, struct pyn_rpc *r)
 {
     struct pyn_rpc **at = &t->buckets[r->id % PYN_RPC_BUCKETS];
-    bool unanswered;
+    bool unanswered, flush;
 
     pthread_mutex_lock(&t->lock);
     while (*at && *at != r)
@@ -36,31 +95,50 @@ bool pyn_rpc_withdraw(struct pyn_rpc_table *t, struct pyn_rpc *r)
         t->count--;
     }
     unanswered = r->state == PYN_RPC_ASKED;
+    flush = arrive(t, r);
     pthread_mutex_unlock(&t->lock);
+    if (flush)
+        pyn_link_flush(r->link);
     return unanswered;
 }
 
 /* lock held. What has to be told once the lock is free. */
 struct wake {
+    struct pyn_rpc *waiter; /* a reference; NULL: no thread waits for its condition */
     struct pyn_worker *worker;
     int fd;
+    struct pyn_link *flush; /* a reference; NULL: none */
 };
 
-static struct wake settle(struct pyn_rpc *r, enum pyn_rpc_state state)
+static struct wake settle(struct pyn_rpc_table *t, struct pyn_rpc *r, enum pyn_rpc_state state)
 {
+    struct wake w = {.worker = r->notify ? NULL : r->worker, .fd = r->notify ? r->notify->fd : -1};
+
+    if (arrive(t, r))
+        w.flush = pyn_link_ref(r->link);
     r->state = state;
-    pthread_cond_signal(&r->cond);
-    if (!r->notify)
-        return (struct wake){r->worker, -1};
-    *r->notify->done_end = r;
-    r->notify->done_end = &r->next_done;
-    return (struct wake){NULL, r->notify->fd};
+    if (r->notify) {
+        *r->notify->done_end = r;
+        r->notify->done_end = &r->next_done;
+    } else if (!r->worker) {
+        atomic_fetch_add(&r->refs, 1);
+        w.waiter = r;
+    }
+    return w;
 }
 
 static void tell(struct pyn_rpc_table *t, struct wake w)
 {
     uint64_t one = 1;
 
+    if (w.flush) {
+        pyn_link_flush(w.flush);
+        pyn_link_unref(w.flush);
+    }
+    if (w.waiter) { /* who is woken may run at once, in this thread's place, and wants the lock */
+        pthread_cond_signal(&w.waiter->cond);
+        pyn_rpc_unref(w.waiter);
+    }
     /* The worker is one of the pool's, which outlives the request, and looks at its ready again whatever it does now.
      * When it is this thread, which reads while it waits, it looks as soon as it has read. */
     if (w.worker && w.worker != pyn_run_worker())
@@ -69,29 +147,64 @@ static void tell(struct pyn_rpc_table *t, struct wake w)
         pyn_log(PYN_DEBUG, "rpc", "an event loop went away with an answer on its way");
 }
 
-bool pyn_rpc_reply(struct pyn_rpc_table *t, struct pyn_span payload, struct pyn_block *block)
+static void replied(struct pyn_rpc_table *t, uint64_t id, struct pyn_span value, struct pyn_block *block)
 {
-    struct pyn_reader r = pyn_reader_of(payload);
-    struct wake w = {NULL, -1};
-    struct pyn_span word, value;
-    struct pyn_rpc *rpc;
-    uint32_t arity;
-    int64_t id;
+    struct wake w = {.fd = -1};
+    struct pyn_rpc *r;
 
-    if (!pyn_read_tuple(&r, &arity) || arity != 3 || !pyn_read_atom(&r, &word) || !pyn_span_is(word, "py_reply") ||
-        !pyn_read_int(&r, &id))
-        return false;
-    value = (struct pyn_span){r.pos, pyn_reader_left(&r)}; /* a term, or its asker will say what is wrong with it */
     pthread_mutex_lock(&t->lock);
-    for (rpc = t->buckets[(uint64_t)id % PYN_RPC_BUCKETS]; rpc && rpc->id != (uint64_t)id; rpc = rpc->next)
+    for (r = t->buckets[id % PYN_RPC_BUCKETS]; r && r->id != id; r = r->next)
         ;
-    if (rpc && rpc->state == PYN_RPC_ASKED) { /* else the asker has given up: nobody misses it */
-        rpc->block = pyn_block_ref(block);
-        rpc->reply = value;
-        w = settle(rpc, PYN_RPC_ANSWERED);
+    if (r && r->state == PYN_RPC_ASKED) { /* else the asker has given up: nobody misses it */
+        r->block = pyn_block_ref(block);
+        r->reply = value;
+        w = settle(t, r, PYN_RPC_ANSWERED);
     }
     pthread_mutex_unlock(&t->lock);
     tell(t, w);
+}
+
+/* The id of a {py_reply, Id, Value}; the value is what follows. */
+static bool read_head(struct pyn_reader *r, int64_t *id)
+{
+    struct pyn_span word;
+    uint32_t arity;
+
+    return pyn_read_tuple(r, &arity) && arity == 3 && pyn_read_atom(r, &word) && pyn_span_is(word, "py_reply") &&
+           pyn_read_int(r, id);
+}
+
+/* Those up to the first that is none have their answers. */
+static bool read_replies(struct pyn_rpc_table *t, struct pyn_reader *r, struct pyn_block *block)
+{
+    struct pyn_token list;
+    struct pyn_span value;
+    int64_t id;
+
+    if (!pyn_read_kind(r, PYN_T_LIST, &list))
+        return false;
+    for (uint32_t i = 0; i < list.count; i++) {
+        if (!read_head(r, &id) || pyn_read_skip(r, &value))
+            return false;
+        replied(t, (uint64_t)id, value, block);
+    }
+    return true;
+}
+
+bool pyn_rpc_reply(struct pyn_rpc_table *t, struct pyn_span payload, struct pyn_block *block)
+{
+    struct pyn_reader r = pyn_reader_of(payload), several = r;
+    struct pyn_span word;
+    uint32_t arity;
+    int64_t id;
+
+    if (pyn_read_tuple(&several, &arity) && arity == 2 && pyn_read_atom(&several, &word) &&
+        pyn_span_is(word, "py_replies"))
+        return read_replies(t, &several, block);
+    if (!read_head(&r, &id))
+        return false;
+    /* A term, or its asker will say what is wrong with it. */
+    replied(t, (uint64_t)id, (struct pyn_span){r.pos, pyn_reader_left(&r)}, block);
     return true;
 }
 
@@ -115,13 +228,13 @@ static void lose(struct pyn_rpc_table *t, bool (*match)(const struct pyn_rpc *r,
 {
     for (unsigned i = 0; i < PYN_RPC_BUCKETS && pyn_rpc_count(t) > 0; i++) {
         for (;;) { /* one at a time: telling is done without the lock */
-            struct wake w = {NULL, -1};
+            struct wake w = {.fd = -1};
             struct pyn_rpc *r;
             pthread_mutex_lock(&t->lock);
             for (r = t->buckets[i]; r && !(r->state == PYN_RPC_ASKED && match(r, what)); r = r->next)
                 ;
             if (r)
-                w = settle(r, PYN_RPC_LOST);
+                w = settle(t, r, PYN_RPC_LOST);
             pthread_mutex_unlock(&t->lock);
             if (!r)
                 break;
@@ -166,6 +279,7 @@ struct pyn_rpc_table *pyn_rpc_table_new(struct pyn_service *s, unsigned max)
         return NULL;
     t->service = s;
     t->max = max;
+    t->flight = 1;
     pthread_mutex_init(&t->lock, NULL);
     pyn_tell_init(t);
     t->bridge = pyn_bridge_of(t);

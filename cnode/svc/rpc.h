@@ -8,6 +8,7 @@
  * says in how many others it is nested; when a span is open (py/trace.h) it is {Interpreter, Run, Depth, Span}. Timeout
  * is what is left of its time in milliseconds, or infinity. The answer, from whatever node, is sent to Pid:
  *     {py_reply, Id, {ok, Value} | {error, Reason}}
+ *     {py_replies, [{py_reply, Id, ...}, ...]}                    several at once
  *
  * Chain goes into the options of a py call that the callback makes, {chain, Chain}: such a call runs on the thread that
  * waits for the callback.
@@ -28,7 +29,7 @@ struct pyn_rpc_table;
 struct pyn_rpc_table *pyn_rpc_table_new(struct pyn_service *s, unsigned max);
 void pyn_rpc_table_free(struct pyn_rpc_table *t);
 
-/* {py_reply, Id, Result} came. false: it is no reply. On the polling thread. */
+/* One of these came. false: it is no reply. On the polling thread. */
 bool pyn_rpc_reply(struct pyn_rpc_table *t, struct pyn_span payload, struct pyn_block *block);
 /* The link is gone: what was asked over it has no answer any more. NULL: all links. */
 void pyn_rpc_link_down(struct pyn_rpc_table *t, const struct pyn_link *l);

@@ -3,7 +3,8 @@
 %% Processes on the coordinator work on the table directly. Others send their operation to this process: Erlang nodes by
 %% gen_server:call, C-nodes by
 %%
-%%     {py_rpc, Id, Pid, Chain, Timeout, Operation}    answered {py_reply, Id, {ok, Value} | {error, Reason}} to Pid
+%%     {py_rpc, Id, Pid, Chain, Timeout, Operation}    answered {py_reply, Id, {ok, Value} | {error, Reason}} to Pid,
+%%                                                     or, several at once, {py_replies, [{py_reply, Id, ...}, ...]}
 %%
 %% Operation is {fetch, Key} | {store, Key, Value} | {remove, Key} | {clear} | {keys} | {incr, Key, By}. Every one is
 %% atomic. Keys are exact terms: 1 and 1.0 are two.
@@ -57,6 +58,9 @@
 -define(LIMIT, {?MODULE, limit}).
 -define(REPLICATED, {?MODULE, replicated}).
 -define(ANSWER_MS, 30000).
+%% So many answers go into one message at most; only those that are small whatever the state holds.
+-define(MAX_TOGETHER, 64).
+-define(IS_SMALL(Operation), (element(1, Operation) =:= incr orelse element(1, Operation) =:= store)).
 
 %% API.
 
@@ -219,11 +223,31 @@ handle_cast(_, State) ->
     {noreply, State}.
 
 -spec handle_info(term(), boolean()) -> {noreply, boolean()}.
+handle_info({py_rpc, Id, To, _, _, Operation}, false) when is_pid(To), ?IS_SMALL(Operation) ->
+    Reply = {py_reply, Id, serve(Operation)},
+    {message_queue_len, Waiting} = erlang:process_info(self(), message_queue_len),
+    maps:foreach(fun send_replies/2, more_replies(min(Waiting, ?MAX_TOGETHER), #{To => [Reply]})),
+    {noreply, false};
 handle_info({py_rpc, Id, To, _, _, Operation}, State) when is_pid(To) ->
     ok = serve(Operation, State, fun(Outcome) -> send(To, {py_reply, Id, Outcome}) end),
     {noreply, State};
 handle_info(_, State) ->
     {noreply, State}.
+
+%% C-nodes send several at once when they have several. Who else waits is served after so many.
+more_replies(0, Replies) ->
+    Replies;
+more_replies(N, Replies) ->
+    receive
+        {py_rpc, Id, To, _, _, Operation} when is_pid(To), ?IS_SMALL(Operation) ->
+            Reply = {py_reply, Id, serve(Operation)},
+            more_replies(N - 1, maps:update_with(To, fun(Others) -> [Reply | Others] end, [Reply], Replies))
+    after 0 ->
+        Replies
+    end.
+
+send_replies(To, [Reply]) -> send(To, Reply);
+send_replies(To, Replies) -> send(To, {py_replies, lists:reverse(Replies)}).
 
 %% What takes long is left to a process.
 serve(Operation, Replicated, Answer) when Replicated; Operation =:= {keys} ->
