@@ -6,9 +6,9 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 
+#include "base/huge.h"
 #include "base/log.h"
 #include "dist/link_private.h"
 
@@ -16,8 +16,6 @@
 #define ROOM_MIN ((size_t)16 * 1024)
 /* One read takes no more, so that a peer with a large message does not keep the others waiting. */
 #define READ_MAX ((size_t)1024 * 1024)
-/* From this size on huge pages save time: each page of a fresh block costs a fault. */
-#define HUGE_MIN ((size_t)4 * 1024 * 1024)
 
 /* The bytes of the frame that begins at start, its length included; the least that is known of it. */
 static size_t frame_size(const struct pyn_inbuf *in)
@@ -53,11 +51,7 @@ static bool take_exact(size_t size, struct pyn_inbuf *in)
     *in = (struct pyn_inbuf){pyn_block_new(size), 0, 0};
     if (!in->block)
         return false;
-    if (size >= HUGE_MIN) {
-        uintptr_t page = ((uintptr_t)in->block + 4095) & ~(uintptr_t)4095;
-        /* A hint: the kernel may have no huge pages. */
-        (void)madvise((void *)page, (size - 4096) & ~(size_t)4095, MADV_HUGEPAGE);
-    }
+    pyn_huge_pages(in->block->data, size);
     return true;
 }
 

@@ -1,5 +1,6 @@
 #include "py/decode.h"
 
+#include "base/huge.h"
 #include "etf/utf8.h"
 #include "py/compat.h"
 #include "py/error.h"
@@ -68,8 +69,10 @@ static inline PyObject *ascii_str(struct pyn_span s)
     if (s.len <= 1) /* Python keeps one object for each of these */
         return PyUnicode_FromKindAndData(PyUnicode_1BYTE_KIND, s.ptr, (Py_ssize_t)s.len);
     o = PyUnicode_New((Py_ssize_t)s.len, 127);
-    if (o)
+    if (o) {
+        pyn_huge_pages(PyUnicode_1BYTE_DATA(o), s.len);
         memcpy(PyUnicode_1BYTE_DATA(o), s.ptr, s.len);
+    }
     return o;
 }
 
@@ -87,6 +90,17 @@ static PyObject *decode_atom(struct pyn_types *ty, struct pyn_span s)
     return constant ? Py_NewRef(constant) : decode_name(ty, s);
 }
 
+static PyObject *bytes_of(struct pyn_span s)
+{
+    PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)s.len);
+
+    if (bytes) {
+        pyn_huge_pages(PyBytes_AS_STRING(bytes), s.len);
+        memcpy(PyBytes_AS_STRING(bytes), s.ptr, s.len);
+    }
+    return bytes;
+}
+
 /* Text where it is text. Asking first is cheaper than the exception of a decoder that fails. */
 static PyObject *decode_binary(struct pyn_span s)
 {
@@ -96,7 +110,7 @@ static PyObject *decode_binary(struct pyn_span s)
         return ascii_str(s);
     if (pyn_utf8_check((struct pyn_span){s.ptr + ascii, s.len - ascii}, NULL))
         return PyUnicode_DecodeUTF8((const char *)s.ptr, (Py_ssize_t)s.len, NULL);
-    return PyBytes_FromStringAndSize((const char *)s.ptr, (Py_ssize_t)s.len);
+    return bytes_of(s);
 }
 
 static PyObject *decode_string(struct pyn_types *ty, struct pyn_span s)
@@ -182,7 +196,7 @@ static PyObject *decode_pair(struct pyn_types *ty, struct pyn_reader *r, unsigne
         struct pyn_token b;
 
         if (pyn_read_kind(r, PYN_T_BINARY, &b))
-            return PyBytes_FromStringAndSize((const char *)b.bytes.ptr, (Py_ssize_t)b.bytes.len);
+            return bytes_of(b.bytes);
     }
     first = build(ty, r, &t, start, depth);
     if (!first)
