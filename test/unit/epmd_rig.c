@@ -49,14 +49,15 @@ static bool alive2(struct epmd_rig *r, int i, const uint8_t *m)
         answer(r->at[i].fd, reply, 6);
         return false;
     }
-    if (r->mode == EPMD_RIG_OLD)
-        answer(r->at[i].fd, "y\0\0\2", 4);
-    else
-        answer(r->at[i].fd, reply, 6);
+    /* Before the answer: who has it may look. */
     snprintf(r->at[i].name, sizeof(r->at[i].name), "%s", name);
     r->at[i].port = pyn_get_be16(m + 3);
     atomic_fetch_add(&r->registrations, 1);
     atomic_fetch_add(&r->registered, 1);
+    if (r->mode == EPMD_RIG_OLD)
+        answer(r->at[i].fd, "y\0\0\2", 4);
+    else
+        answer(r->at[i].fd, reply, 6);
     return true;
 }
 
