@@ -7,7 +7,7 @@
 suite() -> [{timetrap, {minutes, 3}}].
 
 all() ->
-    [example, from_erlang, from_python, exact_keys, not_a_counter, bad_arguments, large_values, large_counters,
+    [example, from_erlang, from_python, exact_keys, not_a_counter, bad_arguments, answered_together, large_values, large_counters,
      deep_values, many_keys, seen_everywhere, counters_exact, store_and_count, from_another_node, server_crash,
      bounded, bounded_exactly, without_application].
 
@@ -124,6 +124,39 @@ bad_arguments(_) ->
     receive {py_reply, 2, Reply2} -> ?assertEqual({error, bad_operation}, Reply2) end,
     py_state ! anything,
     ?assertEqual(1, py:state_incr(k)).
+
+%% What has come meanwhile is answered by one message for each asker, in its order; what may be large by itself.
+answered_together(_) ->
+    Self = self(),
+    {Other, Ref} = spawn_monitor(fun() -> receive Message -> exit(Message) end end),
+    ok = sys:suspend(py_state),
+    Ask = fun(Id, Pid, Operation) -> py_state ! {py_rpc, Id, Pid, none, infinity, Operation} end,
+    Ask(1, Self, {incr, k, 1}),
+    Ask(2, Other, {incr, k, 10}),
+    Ask(3, Self, {fetch, k}),
+    Ask(4, Self, {store, l, v}),
+    Ask(5, Self, {incr, l, 1}),
+    Ask(6, Self, nonsense),
+    ok = sys:resume(py_state),
+    receive {py_replies, Replies} ->
+        ?assertEqual([{py_reply, 1, {ok, 1}}, {py_reply, 4, {ok, ok}}, {py_reply, 5, {error, not_a_counter}}], Replies)
+    end,
+    receive {'DOWN', Ref, process, Other, Reply} -> ?assertEqual({py_reply, 2, {ok, 11}}, Reply) end,
+    receive {py_reply, 3, Fetched} -> ?assertEqual({ok, 11}, Fetched) end,
+    receive {py_reply, 6, Refused} -> ?assertEqual({error, bad_operation}, Refused) end,
+    %% More than go into one message.
+    ok = sys:suspend(py_state),
+    [Ask(I, Self, {incr, many, 1}) || I <- lists:seq(1, 150)],
+    ok = sys:resume(py_state),
+    ?assertEqual([{py_reply, I, {ok, I}} || I <- lists:seq(1, 150)], collect(150)).
+
+collect(N) when N =< 0 ->
+    [];
+collect(N) ->
+    receive
+        {py_replies, Replies} -> Replies ++ collect(N - length(Replies));
+        {py_reply, _, _} = Reply -> [Reply | collect(N - 1)]
+    end.
 
 large_values(_) ->
     Large = binary:copy(<<"0123456789abcdef">>, 4 * 1024 * 1024),
