@@ -126,7 +126,7 @@ static void bridge_post(void *ctx, struct pyn_rpc *r, struct pyn_out *out)
 {
     (void)ctx;
     pyn_frame_end(&out->buf, r->frame, out->ext_bytes);
-    if (pyn_link_send(r->link, out, true) && pyn_rpc_departs(ctx, r))
+    if (pyn_link_send(r->link, out, true))
         pyn_link_flush(r->link);
     if (!pyn_link_is_up(r->link)) /* it went down before we were in its way */
         pyn_rpc_link_down(ctx, r->link);

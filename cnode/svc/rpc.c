@@ -36,56 +36,10 @@ bool pyn_rpc_insert(struct pyn_rpc_table *t, struct pyn_rpc *r)
     return room;
 }
 
-/* ---- flights of state operations ---- */
-
-/* lock held. All that wait leave. */
-static void depart(struct pyn_rpc_table *t)
-{
-    t->in_flight += t->held;
-    t->held = 0;
-    t->flight++;
-}
-
-bool pyn_rpc_departs(struct pyn_rpc_table *t, struct pyn_rpc *r)
-{
-    bool now = true;
-
-    if (r->target != PYN_RPC_STATE)
-        return true;
-    pthread_mutex_lock(&t->lock);
-    if (r->state == PYN_RPC_ASKED) { /* another one may have sent it already */
-        r->flight = t->flight;
-        t->held++;
-        now = t->in_flight < PYN_RPC_IN_FLIGHT;
-        if (now)
-            depart(t);
-    }
-    pthread_mutex_unlock(&t->lock);
-    if (!now)
-        atomic_store(&t->tell_unsent, true); /* for the watchdog, should no answer come */
-    return now;
-}
-
-/* lock held. It waits for no answer any more. true: there is room for those that wait; the link is to be flushed. */
-static bool arrive(struct pyn_rpc_table *t, struct pyn_rpc *r)
-{
-    if (r->flight == 0)
-        return false;
-    if (r->flight == t->flight)
-        t->held--;
-    else
-        t->in_flight--;
-    r->flight = 0;
-    if (t->held == 0 || t->in_flight >= PYN_RPC_IN_FLIGHT)
-        return false;
-    depart(t);
-    return true;
-}
-
 bool pyn_rpc_withdraw(struct pyn_rpc_table *t, struct pyn_rpc *r)
 {
     struct pyn_rpc **at = &t->buckets[r->id % PYN_RPC_BUCKETS];
-    bool unanswered, flush;
+    bool unanswered;
 
     pthread_mutex_lock(&t->lock);
     while (*at && *at != r)
@@ -95,10 +49,7 @@ bool pyn_rpc_withdraw(struct pyn_rpc_table *t, struct pyn_rpc *r)
         t->count--;
     }
     unanswered = r->state == PYN_RPC_ASKED;
-    flush = arrive(t, r);
     pthread_mutex_unlock(&t->lock);
-    if (flush)
-        pyn_link_flush(r->link);
     return unanswered;
 }
 
@@ -107,15 +58,12 @@ struct wake {
     struct pyn_rpc *waiter; /* a reference; NULL: no thread waits for its condition */
     struct pyn_worker *worker;
     int fd;
-    struct pyn_link *flush; /* a reference; NULL: none */
 };
 
-static struct wake settle(struct pyn_rpc_table *t, struct pyn_rpc *r, enum pyn_rpc_state state)
+static struct wake settle(struct pyn_rpc *r, enum pyn_rpc_state state)
 {
     struct wake w = {.worker = r->notify ? NULL : r->worker, .fd = r->notify ? r->notify->fd : -1};
 
-    if (arrive(t, r))
-        w.flush = pyn_link_ref(r->link);
     r->state = state;
     if (r->notify) {
         *r->notify->done_end = r;
@@ -131,10 +79,6 @@ static void tell(struct pyn_rpc_table *t, struct wake w)
 {
     uint64_t one = 1;
 
-    if (w.flush) {
-        pyn_link_flush(w.flush);
-        pyn_link_unref(w.flush);
-    }
     if (w.waiter) { /* who is woken may run at once, in this thread's place, and wants the lock */
         pthread_cond_signal(&w.waiter->cond);
         pyn_rpc_unref(w.waiter);
@@ -158,7 +102,7 @@ static void replied(struct pyn_rpc_table *t, uint64_t id, struct pyn_span value,
     if (r && r->state == PYN_RPC_ASKED) { /* else the asker has given up: nobody misses it */
         r->block = pyn_block_ref(block);
         r->reply = value;
-        w = settle(t, r, PYN_RPC_ANSWERED);
+        w = settle(r, PYN_RPC_ANSWERED);
     }
     pthread_mutex_unlock(&t->lock);
     tell(t, w);
@@ -234,7 +178,7 @@ static void lose(struct pyn_rpc_table *t, bool (*match)(const struct pyn_rpc *r,
             for (r = t->buckets[i]; r && !(r->state == PYN_RPC_ASKED && match(r, what)); r = r->next)
                 ;
             if (r)
-                w = settle(t, r, PYN_RPC_LOST);
+                w = settle(r, PYN_RPC_LOST);
             pthread_mutex_unlock(&t->lock);
             if (!r)
                 break;
@@ -279,7 +223,6 @@ struct pyn_rpc_table *pyn_rpc_table_new(struct pyn_service *s, unsigned max)
         return NULL;
     t->service = s;
     t->max = max;
-    t->flight = 1;
     pthread_mutex_init(&t->lock, NULL);
     pyn_tell_init(t);
     t->bridge = pyn_bridge_of(t);

@@ -11,11 +11,6 @@
 
 enum { PYN_RPC_BUCKETS = 4096 };
 
-/* While so many state operations are unanswered, further ones wait in the link's queue and leave together, when some of
- * these have their answers: one process serves them all, in their order, and what comes to it singly costs it, and
- * this node, a wake-up and a system call each. */
-enum { PYN_RPC_IN_FLIGHT = 3 };
-
 enum pyn_rpc_state { PYN_RPC_ASKED, PYN_RPC_ANSWERED, PYN_RPC_LOST };
 
 /* Where the answers for one event loop are collected: an eventfd, and the requests that have theirs. Made and freed by
@@ -43,7 +38,6 @@ struct pyn_rpc {
 
     /* guarded by table->lock */
     enum pyn_rpc_state state;
-    uint64_t flight; /* a state operation: the flight that it leaves with; 0: none, or it is settled */
     struct pyn_rpc *next_done;
     struct pyn_block *block; /* owned reference: holds the reply */
     struct pyn_span reply;
@@ -59,9 +53,6 @@ struct pyn_rpc_table {
     struct pyn_rpc *buckets[PYN_RPC_BUCKETS];
     uint64_t last_id;
     unsigned count, max;
-    /* Of state operations without an answer: those that have left, those that wait, what these will leave with. */
-    unsigned in_flight, held;
-    uint64_t flight;
 };
 
 /* Gives r its number and enters it; false: the table is full. */
@@ -69,8 +60,6 @@ bool pyn_rpc_insert(struct pyn_rpc_table *t, struct pyn_rpc *r);
 /* Takes r out; true when it had no answer. */
 bool pyn_rpc_withdraw(struct pyn_rpc_table *t, struct pyn_rpc *r);
 void pyn_rpc_unref(struct pyn_rpc *r);
-/* r was handed to its link. true: the link is to be flushed. */
-bool pyn_rpc_departs(struct pyn_rpc_table *t, struct pyn_rpc *r);
 /* svc/tell.c: the functions of the bridge by these names (py/bridge.h), with t as their context. */
 void pyn_tell_init(struct pyn_rpc_table *t);
 void pyn_tell_destroy(struct pyn_rpc_table *t);

@@ -91,7 +91,7 @@ START_TEST(strange_replies)
 }
 END_TEST
 
-/* Those that have left and those that wait to leave. */
+/* All threads that wait hear of it. */
 START_TEST(the_coordinator_goes)
 {
     int caller = service_rig_peer(&rig, "a@host");
