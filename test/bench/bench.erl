@@ -219,8 +219,9 @@ report_callbacks(Results) ->
 
 report_rates(Rates) ->
     io:format("~nmath.sqrt(16), median of the rounds; ratio = pynode / BEAM echo, a gen_server, by the same kind of client~n"),
-    io:format("~8s ~10s ~10s ~7s ~10s ~10s ~7s ~17s ~17s ~9s~n",
-              ["callers", "echo send", "py send", "ratio", "echo call", "py:call", "ratio", "p50 us send", "p50 us call", "cpu us"]),
+    io:format("~8s ~10s ~10s ~7s ~7s ~10s ~10s ~7s ~17s ~17s ~9s~n",
+              ["callers", "echo send", "py send", "ratio", "to call", "echo call", "py:call", "ratio", "p50 us send", "p50 us call",
+               "cpu us"]),
     [report_rate(N, Rounds) || {N, Rounds} <- Rates].
 
 report_sizes(Sizes) ->
@@ -237,10 +238,11 @@ report_speedup(Speedup) ->
 report_rate(N, Rounds) ->
     Get = fun(Who, Key) -> [maps:get(Key, proplists:get_value(Who, R)) || R <- Rounds] end,
     Ratio = fun(A, B, Key) -> med([X / Y || {X, Y} <- lists:zip(Get(A, Key), Get(B, Key))]) end,
+    Rate = fun(Who) -> round(med(Get(Who, rate))) end,
     P = fun(Who) -> io_lib:format("~.1f/~.1f", [med(Get(Who, p50)), med(Get(Who, p99))]) end,
-    io:format("~8b ~10b ~10b ~7.2f ~10b ~10b ~7.2f ~17s ~17s ~9.1f~n",
-              [N, round(med(Get(echo_send, rate))), round(med(Get(py_send, rate))), Ratio(py_send, echo_send, rate),
-               round(med(Get(echo_call, rate))), round(med(Get(py_call, rate))), Ratio(py_call, echo_call, rate),
+    io:format("~8b ~10b ~10b ~7.2f ~7.2f ~10b ~10b ~7.2f ~17s ~17s ~9.1f~n",
+              [N, Rate(echo_send), Rate(py_send), Ratio(py_send, echo_send, rate), Ratio(py_send, echo_call, rate),
+               Rate(echo_call), Rate(py_call), Ratio(py_call, echo_call, rate),
                P(py_send), P(py_call), med(Get(py_send, cpu))]),
     N =:= 1 andalso io:format("         p50 ratio: send ~.2f, call ~.2f~n",
                               [Ratio(py_send, echo_send, p50), Ratio(py_call, echo_call, p50)]).
