@@ -88,7 +88,7 @@ bad_arguments(_Config) ->
 
 bad_options(_Config) ->
     Ask = fun(Request) -> gen_server:call({py, app_ct:pynode()}, Request) end,
-    [{error, {bad_request, _}} = Ask({call, t_aio, at_once, [1], #{}, #{async => Bad}}) || Bad <- [1, maybe, <<"true">>, []]],
+    [{error, {bad_request, _}} = Ask({call, t_aio, at_once, [1], #{}, #{async => Bad}}) || Bad <- [1, 'maybe', <<"true">>, []]],
     {error, {bad_request, _}} = Ask({eval, <<"1">>, #{}, #{async => true}}),
     {error, {bad_request, _}} = Ask({exec, <<"1">>, #{async => true}}),
     {error, {bad_request, _}} = Ask({call_all, t_aio, at_once, [1], #{}, #{async => true}}),
