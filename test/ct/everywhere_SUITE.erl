@@ -137,7 +137,7 @@ bad_requests(Config) ->
                     {forget}, {forget, key}, {forget, <<>>}, {forget, <<0:(256 * 8)>>}, {forget, <<"a">>, <<"b">>}]],
     [{error, {bad_request, _}} = exec_all(Config, <<"1">>, Options) ||
         Options <- [#{remember => key}, #{remember => <<>>}, #{remember => <<0:(256 * 8)>>}, #{remember => "key"},
-                    #{remember => <<"k">>, replay => 1}, #{replay => maybe}, #{timeout => -1}, -1]],
+                    #{remember => <<"k">>, replay => 1}, #{replay => 'maybe'}, #{timeout => -1}, -1]],
     [{error, invalid_args} = call(Config, {call_all, math, sqrt, Args}) || Args <- [16, {16}, [16 | 17]]],
     ok = call(Config, {forget, <<"never heard of">>}),
     0 = pyn_ct:info(pynode(Config), remembered).
