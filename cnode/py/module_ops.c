@@ -117,9 +117,13 @@ static int write_list(struct pyn_types *ty, PyObject *const *items, Py_ssize_t c
 
 int pyn_rpc_write_call(struct pyn_types *ty, PyObject *const *args, Py_ssize_t count, struct pyn_out *out)
 {
-    pyn_write_tuple(&out->buf, 2);
-    if (pyn_encode(ty, args[0], out) != 0)
+    Py_ssize_t len;
+    const char *name = PyUnicode_AsUTF8AndSize(args[0], &len); /* whatever kind of str: an Atom is one, too */
+
+    if (!name)
         return -1;
+    pyn_write_tuple(&out->buf, 2);
+    pyn_write_binary(&out->buf, name, (size_t)len);
     return write_list(ty, args + 1, count - 1, out);
 }
 
@@ -258,7 +262,7 @@ static PyObject *count_by(PyObject *module, PyObject *args, PyObject *keywords, 
     if (!pair[1])
         pair[1] = PyLong_FromLong(down ? -1 : 1);
     else
-        pair[1] = down ? PyNumber_Negative(pair[1]) : Py_NewRef(pair[1]);
+        pair[1] = down ? PyNumber_Negative(pair[1]) : PyNumber_Positive(pair[1]); /* of a bool: an int */
     if (!pair[1])
         return NULL;
     value = ask_state(module, "incr", pair, 2, NULL);
@@ -278,12 +282,53 @@ static PyObject *state_decr(PyObject *module, PyObject *args, PyObject *keywords
 
 /* ---- messages ---- */
 
+/* What erlang.send sends to: a pid, a name, or (name, node). Names are str, Atoms included. */
+static bool is_target(struct pyn_types *ty, PyObject *to)
+{
+    if (PyTuple_Check(to))
+        return PyTuple_GET_SIZE(to) == 2 && PyUnicode_Check(PyTuple_GET_ITEM(to, 0)) &&
+               PyUnicode_Check(PyTuple_GET_ITEM(to, 1));
+    return PyUnicode_Check(to) || Py_IS_TYPE(to, ty->opaque[PYN_OPAQUE_PID]);
+}
+
+/* As an atom, where it is text: a new reference. */
+static PyObject *name_of(struct pyn_types *ty, PyObject *text)
+{
+    Py_ssize_t len;
+    const char *utf8 = PyUnicode_AsUTF8AndSize(text, &len);
+
+    return utf8 ? pyn_atom_new(ty, (struct pyn_span){(const uint8_t *)utf8, (size_t)len}) : NULL;
+}
+
+/* The target with names that are atoms: a new reference, or NULL with an exception. */
+static PyObject *target_of(struct pyn_types *ty, PyObject *to)
+{
+    PyObject *name, *node, *both = NULL;
+
+    if (!is_target(ty, to)) {
+        PyErr_Format(PyExc_TypeError, "send() takes a Pid, a name (str) or (name, node), not %.100s",
+                     Py_TYPE(to)->tp_name);
+        return NULL;
+    }
+    if (PyUnicode_Check(to))
+        return name_of(ty, to);
+    if (!PyTuple_Check(to))
+        return Py_NewRef(to);
+    name = name_of(ty, PyTuple_GET_ITEM(to, 0));
+    node = name ? name_of(ty, PyTuple_GET_ITEM(to, 1)) : NULL;
+    if (node)
+        both = PyTuple_Pack(2, name, node);
+    Py_XDECREF(name);
+    Py_XDECREF(node);
+    return both;
+}
+
 static PyObject *module_send(PyObject *module, PyObject *args, PyObject *keywords)
 {
     static char *names[] = {"to", "term", NULL};
     struct pyn_types *ty = PyModule_GetState(module);
     const struct pyn_bridge *bridge = pyn_bridge_get();
-    PyObject *to, *term, *name = NULL, *value = NULL;
+    PyObject *to, *term, *whole, *value = NULL;
     struct pyn_out target, out;
     void *link = NULL;
     size_t frame = 0;
@@ -293,14 +338,8 @@ static PyObject *module_send(PyObject *module, PyObject *args, PyObject *keyword
         return NULL;
     pyn_out_init(&target, 4096);
     pyn_out_init(&out, PYN_RPC_MAX_REQUEST);
-    if (PyUnicode_CheckExact(to)) { /* a name, not a binary */
-        Py_ssize_t len;
-        const char *text = PyUnicode_AsUTF8AndSize(to, &len);
-        name = text ? pyn_atom_new(ty, (struct pyn_span){(const uint8_t *)text, (size_t)len}) : NULL;
-        if (!name)
-            goto out;
-    }
-    if (pyn_encode(ty, name ? name : to, &target) != 0)
+    whole = target_of(ty, to);
+    if (!whole || pyn_encode(ty, whole, &target) != 0)
         goto out;
     if (!bridge ||
         !bridge->send_begin(bridge->ctx, (struct pyn_span){target.buf.data, target.buf.len}, &out, &frame, &link)) {
@@ -318,7 +357,7 @@ static PyObject *module_send(PyObject *module, PyObject *args, PyObject *keyword
     else if (!PyErr_Occurred())
         pyn_rpc_raise(ty, PYN_RPC_INTERRUPTED);
 out:
-    Py_XDECREF(name);
+    Py_XDECREF(whole);
     pyn_out_free(&target);
     pyn_out_free(&out);
     return value;

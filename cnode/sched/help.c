@@ -4,7 +4,10 @@
  * that every worker of the interpreter may be waiting, in Python code, where nothing can be nested. Such a job
  * (`helps`) is run by whichever worker of its group is idle, or by a helper: one more thread in that interpreter, which
  * does nothing else, so that there is one for the next depth as well. Helpers are kept, and lead no turn. There are
- * `max_helpers` at most; then jobs wait after all. */
+ * `max_helpers` at most; then jobs wait after all.
+ *
+ * The same is done for an interpreter whose workers are all stuck: what is defined there lives on. Where they hold its
+ * lock no helper gets in, and its jobs end by their deadlines. */
 #include "sched/pool_private.h"
 
 /* pool->lock held. */
@@ -28,11 +31,33 @@ bool pyn_pool_has_group(struct pyn_pool *p, int group)
     return has;
 }
 
+/* Of a queue. */
+static unsigned count_helping(const struct pyn_queue *q)
+{
+    unsigned count = 0;
+
+    for (const struct pyn_job *job = q->head; job; job = job->next)
+        count += job->helps;
+    return count;
+}
+
+/* pool->lock held. As many helpers of the group are about to come as jobs wait for one. */
+static bool enough_come(struct pyn_pool *p, int group)
+{
+    unsigned coming = 0;
+
+    for (unsigned i = 0; i < p->worker_count; i++) {
+        const struct pyn_worker *w = p->workers[i];
+        coming += w->host && !w->ready && w->host->group == group;
+    }
+    return coming >= count_helping(&p->groups[group]) + count_helping(&p->nesting[group]);
+}
+
 void pyn_pool_help(struct pyn_pool *p, const struct pyn_job *job)
 {
     struct pyn_worker *host = worker_of(p, job->group, true);
 
-    if (!host || p->stopping || p->helper_count == p->config.max_helpers)
+    if (!host || p->stopping || p->helper_count == p->config.max_helpers || enough_come(p, job->group))
         return;
     if (pyn_pool_spawn(p, host->lane, host)) {
         p->helper_count++;
@@ -49,13 +74,26 @@ static bool is_first_helping(void *ctx, struct pyn_job *job)
     return is;
 }
 
+void pyn_pool_help_stuck(struct pyn_pool *p, int group)
+{
+    if (group < 0 || (unsigned)group >= p->group_count || worker_of(p, group, false))
+        return;
+    for (struct pyn_job *job = p->groups[group].head; job; job = job->next) {
+        job->helps = true;
+        pyn_pool_help(p, job);
+    }
+}
+
 struct pyn_job *pyn_pool_next_helped(struct pyn_pool *p, const struct pyn_worker *helper)
 {
     struct pyn_queue taken = {0};
     bool found = false;
 
-    if (helper->group >= 0 && (unsigned)helper->group < p->group_count)
+    if (helper->group >= 0 && (unsigned)helper->group < p->group_count) {
         pyn_queue_take(&p->groups[helper->group], &taken, is_first_helping, &found);
+        if (!found)
+            pyn_queue_take(&p->nesting[helper->group], &taken, is_first_helping, &found);
+    }
     if (taken.head)
         atomic_fetch_sub_explicit(&p->queued, 1, memory_order_relaxed);
     return pyn_queue_pop(&taken);

@@ -65,6 +65,30 @@ bool pyn_pool_unbound_idles(const struct pyn_pool *p)
     return false;
 }
 
+/* pool->lock held. It does nothing that a job would have to wait for, and takes the lane's. */
+static bool is_free(struct pyn_worker *w)
+{
+    bool idle;
+
+    if (w->lane != PYN_LANE_WORK || w->host || w->spare || w->stuck || w->bound || !w->ready)
+        return false;
+    pthread_mutex_lock(&w->lock);
+    idle = !w->job;
+    pthread_mutex_unlock(&w->lock);
+    return idle;
+}
+
+bool pyn_pool_has_free(struct pyn_pool *p)
+{
+    bool has = false;
+
+    pthread_mutex_lock(&p->lock);
+    for (unsigned i = 0; i < p->worker_count && !has; i++)
+        has = is_free(p->workers[i]);
+    pthread_mutex_unlock(&p->lock);
+    return has;
+}
+
 void pyn_pool_unidle(struct pyn_pool *p, struct pyn_worker *w)
 {
     struct pyn_worker **at = &p->idle;

@@ -38,6 +38,8 @@ void pyn_pool_push_locked(struct pyn_pool *p, struct pyn_job *job, const struct 
         pyn_pool_tell_waiting(p, job);
     if (!w && job->helps)
         pyn_pool_help(p, job);
+    else if (!w && !job->only)
+        pyn_pool_help_stuck(p, job->group);
 }
 
 void pyn_pool_push_batch(struct pyn_pool *p, struct pyn_worker *w)
@@ -404,6 +406,7 @@ enum pyn_replaced pyn_pool_replace(struct pyn_pool *p, struct pyn_worker *w)
     p->stuck++;
     p->stuck_total++;
     if (w->host) { /* there may be more of them */
+        pyn_pool_help_stuck(p, w->group);
         pthread_mutex_unlock(&p->lock);
         return PYN_REPLACED;
     }
@@ -422,6 +425,7 @@ enum pyn_replaced pyn_pool_replace(struct pyn_pool *p, struct pyn_worker *w)
     } else if (p->worker_count - p->helper_count < max_workers(&p->config)) {
         other = pyn_pool_spawn(p, w->lane, NULL);
     }
+    pyn_pool_help_stuck(p, w->group);
     pthread_mutex_unlock(&p->lock);
     return other ? PYN_REPLACED : PYN_NO_MORE_ROOM;
 }

@@ -117,6 +117,8 @@ void pyn_pool_settle(struct pyn_pool *p);
 void pyn_pool_push(struct pyn_pool *p, struct pyn_job *job);
 /* The group has a worker that may come for its jobs: one that is there and not stuck. */
 bool pyn_pool_has_group(struct pyn_pool *p, int group);
+/* A worker has nothing to do, or only reads, and would take a job of the lane. */
+bool pyn_pool_has_free(struct pyn_pool *p);
 /* Moves every waiting job (queues and batches) that matches to `out`. match runs under locks. */
 void pyn_pool_take(struct pyn_pool *p, bool (*match)(void *ctx, struct pyn_job *job), void *ctx, struct pyn_queue *out);
 /* Calls fn for each job that runs, those included that wait for a nested one, under the worker's lock (the job stays

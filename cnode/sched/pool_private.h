@@ -59,6 +59,8 @@ bool pyn_pool_group_waits(const struct pyn_pool *p, const struct pyn_worker *w);
 void pyn_pool_tell_waiting(struct pyn_pool *p, const struct pyn_job *job);       /* job->nests: to who may run it */
 struct pyn_worker *pyn_pool_spawn(struct pyn_pool *p, enum pyn_lane lane, struct pyn_worker *host);
 void pyn_pool_help(struct pyn_pool *p, const struct pyn_job *job); /* job->helps, and nobody is idle: gets a helper */
+/* All workers of the group are stuck: what waits for them gets helpers. */
+void pyn_pool_help_stuck(struct pyn_pool *p, int group);
 struct pyn_job *pyn_pool_next_helped(struct pyn_pool *p, const struct pyn_worker *helper);
 void pyn_pool_end_helpers(struct pyn_pool *p, struct pyn_worker *host); /* waits for their end */
 void pyn_pool_pass_turn(struct pyn_pool *p);

@@ -97,10 +97,11 @@ static void refuse(struct pyn_service *s, struct pyn_request *r, const char *rea
     pyn_run_dispose(s, r);
 }
 
-/* The owner is watched before the request goes its way: its death is noticed in whatever state that is. */
-static bool admit_bind(struct pyn_service *s, struct pyn_request *r)
+/* The owner is watched before the request goes its way: its death is noticed in whatever state that is. A callback does
+ * not wait for a worker: all may be waiting for callbacks. */
+static bool admit_bind(struct pyn_service *s, struct pyn_request *r, bool nested)
 {
-    if (!pyn_contexts_reserve(&s->contexts)) {
+    if ((nested && !pyn_pool_has_free(s->pool)) || !pyn_contexts_reserve(&s->contexts)) {
         refuse(s, r, "no_workers_available");
         return true;
     }
@@ -131,7 +132,7 @@ static void admit_unbind(struct pyn_service *s, struct pyn_request *r, uint64_t 
 bool pyn_bind_admit(struct pyn_service *s, struct pyn_request *r, const struct pyn_parsed *p)
 {
     if (r->op == PYN_OP_BIND)
-        return admit_bind(s, r);
+        return admit_bind(s, r, p->chain_interp >= 0);
     if (r->op == PYN_OP_UNBIND) {
         admit_unbind(s, r, p->context);
         return true;

@@ -3,12 +3,9 @@
 
 struct chain {
     uint64_t run;
-    struct pyn_worker *worker;
-    struct pyn_job *outer;
-    struct pyn_context *context; /* of `outer`; a reference, or NULL */
-    uint64_t outer_run;
-    uint64_t deadline;
-    unsigned depth;
+    struct pyn_worker *worker; /* that runs it; NULL: it is a coroutine */
+    struct pyn_job *job;
+    struct pyn_outer of;
 };
 
 /* Under the worker's lock. */
@@ -20,31 +17,30 @@ static void find_run(void *ctx, struct pyn_worker *w, struct pyn_job *job)
     if (r->id != c->run || atomic_load(&r->asking) == 0)
         return;
     c->worker = w;
-    c->outer = job;
-    c->context = r->context ? pyn_context_ref(r->context) : NULL;
-    c->outer_run = r->outer_run;
-    c->deadline = r->deadline;
-    c->depth = r->depth;
+    c->job = job;
+    c->of = (struct pyn_outer){r->deadline, r->outer_run, r->context ? pyn_context_ref(r->context) : NULL, r->depth,
+                               r->job.helps};
 }
 
 /* r has no more time than what it is nested in, and is nested deeper. */
 static void bound(struct pyn_request *r, const struct chain *c)
 {
-    if (c->deadline < r->deadline)
-        r->deadline = c->deadline;
-    if (r->depth <= c->depth)
-        r->depth = c->depth + 1;
+    if (c->of.deadline < r->deadline)
+        r->deadline = c->of.deadline;
+    if (r->depth <= c->of.depth)
+        r->depth = c->of.depth + 1;
 }
 
 /* The run is a coroutine, which waits on no worker, and what it was begun for may. false: there is no such one. */
 static bool find_coroutine(struct pyn_service *s, struct pyn_request *r, struct chain *c)
 {
-    if (!pyn_deferred_outer(s->deferred, c->run, &c->deadline, &c->depth, &c->outer_run, &c->context))
+    if (!pyn_deferred_outer(s->deferred, c->run, &c->of))
         return false;
     bound(r, c);
-    if (c->context && !r->context) {
-        r->context = pyn_context_ref(c->context);
-        r->job.only = c->context->worker;
+    r->job.helps = r->job.helps || c->of.helps;
+    if (c->of.context && !r->context) {
+        r->context = pyn_context_ref(c->of.context);
+        r->job.only = c->of.context->worker;
     }
     return true;
 }
@@ -60,10 +56,10 @@ static bool find_outer(struct pyn_service *s, struct pyn_request *r, struct chai
         pyn_pool_each_running(s->pool, find_run, c);
         if (!c->worker && !find_coroutine(s, r, c))
             return false;
-        if (c->worker && (!r->context || r->context == c->context))
+        if (c->worker && (!r->context || r->context == c->of.context))
             return true;
-        next = c->outer_run;
-        pyn_context_unref(c->context);
+        next = c->of.outer_run;
+        pyn_context_unref(c->of.context);
     }
     return false;
 }
@@ -75,27 +71,30 @@ bool pyn_chain_nest(struct pyn_service *s, struct pyn_request *r)
     if (!find_outer(s, r, &c))
         return false;
     if (!pyn_streaming_at_home(s, r, c.worker)) {
-        pyn_context_unref(c.context);
+        pyn_context_unref(c.of.context);
         return false;
     }
     bound(r, &c);
-    if (c.context && !r->context) { /* should it come too late to be nested, it runs in the context all the same */
-        r->context = c.context;
+    if (c.of.context && !r->context) { /* should it come too late to be nested, it runs in the context all the same */
+        r->context = c.of.context;
         r->job.only = c.worker;
     } else {
-        pyn_context_unref(c.context);
+        pyn_context_unref(c.of.context);
     }
-    return pyn_pool_nest(s->pool, c.worker, c.outer, &r->job);
+    return pyn_pool_nest(s->pool, c.worker, c.job, &r->job);
 }
 
-uint64_t pyn_chain_deadline(struct pyn_service *s, const struct pyn_parsed *p)
+uint64_t pyn_chain_deadline(struct pyn_service *s, const struct pyn_parsed *p, bool *helps)
 {
-    struct chain c = {.run = p->chain_run, .deadline = PYN_NEVER};
+    struct chain c = {.run = p->chain_run, .of = {.deadline = PYN_NEVER, .helps = p->chain_interp >= 0}};
 
-    if (c.run != 0)
+    if (c.run != 0) {
+        c.of.helps = false;
         pyn_pool_each_running(s->pool, find_run, &c);
-    if (c.run != 0 && !c.worker)
-        (void)pyn_deferred_outer(s->deferred, c.run, &c.deadline, &c.depth, &c.outer_run, &c.context);
-    pyn_context_unref(c.context);
-    return c.deadline;
+        if (!c.worker)
+            (void)pyn_deferred_outer(s->deferred, c.run, &c.of);
+    }
+    pyn_context_unref(c.of.context);
+    *helps = c.of.helps;
+    return c.of.deadline;
 }

@@ -112,19 +112,15 @@ struct pyn_request *pyn_deferred_find(struct pyn_deferred *d, uint64_t id)
     return r;
 }
 
-bool pyn_deferred_outer(struct pyn_deferred *d, uint64_t id, uint64_t *deadline, unsigned *depth, uint64_t *outer,
-                        struct pyn_context **context)
+bool pyn_deferred_outer(struct pyn_deferred *d, uint64_t id, struct pyn_outer *outer)
 {
     const struct pyn_request *r;
 
     pthread_mutex_lock(&d->lock);
     r = pyn_late_get(d, id);
-    if (r) {
-        *deadline = r->deadline;
-        *depth = r->depth;
-        *outer = r->outer_run;
-        *context = r->context ? pyn_context_ref(r->context) : NULL;
-    }
+    if (r)
+        *outer = (struct pyn_outer){r->deadline, r->outer_run, r->context ? pyn_context_ref(r->context) : NULL,
+                                    r->depth, r->job.helps};
     pthread_mutex_unlock(&d->lock);
     return r != NULL;
 }

@@ -158,7 +158,8 @@ static void route(struct pyn_service *s, struct pyn_request *r)
     r->estimate = pyn_dispatch_estimate(&r->call);
 }
 
-/* A call that the callback of a thread of Python's own makes: all workers may be waiting for that thread. */
+/* A call that the callback of a thread of Python's own makes, or of a coroutine that such a thread may wait for: all
+ * workers may be waiting for that thread. */
 static void help(struct pyn_service *s, struct pyn_request *r, int interp)
 {
     int group = r->job.lane == PYN_LANE_MAIN ? PYN_MAIN_GROUP : interp;
@@ -205,7 +206,7 @@ static void admit(struct pyn_service *s, struct pyn_link *l, const struct pyn_pa
         return;
     pyn_guard_wake(s); /* where every worker is bound it may wait until its time is over */
     if (r->op != PYN_OP_RUN || !pyn_chain_nest(s, r)) {
-        if (p->chain_interp >= 0 && r->outer_run == 0 && r->op == PYN_OP_RUN && !r->context)
+        if (p->chain_interp >= 0 && (r->outer_run == 0 || r->job.helps) && r->op == PYN_OP_RUN && !r->context)
             help(s, r, p->chain_interp);
         else if (p->chain_interp >= 0 && s->pins && !r->context && in_main(&r->call))
             r->job.group = p->chain_interp; /* its __main__ at least */

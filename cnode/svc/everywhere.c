@@ -82,7 +82,8 @@ static void leave_out_stuck(struct pyn_service *s, struct plan *plan)
 static bool make_children(struct pyn_service *s, struct plan *plan, struct pyn_link *l, struct pyn_block *block)
 {
     uint64_t now = pyn_now();
-    uint64_t outer = pyn_chain_deadline(s, plan->parsed);
+    bool helps;
+    uint64_t outer = pyn_chain_deadline(s, plan->parsed, &helps);
 
     plan->children = calloc(plan->count + 1, sizeof(struct pyn_request *));
     for (unsigned i = 0; plan->children && i < plan->count; i++) {
@@ -95,6 +96,7 @@ static bool make_children(struct pyn_service *s, struct plan *plan, struct pyn_l
         r->deadline = outer < r->deadline ? outer : r->deadline;
         r->job.group = plan->groups[i];
         r->job.nests = true;
+        r->job.helps = helps;
     }
     return plan->children != NULL;
 }

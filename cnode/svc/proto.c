@@ -106,7 +106,7 @@ static enum pyn_op parse_call(struct pyn_reader *r, uint32_t arity, struct pyn_p
     if (arity < 4 || arity > 6)
         return bad(p, "call takes {call, Module, Function, Args, Kwargs, Options}, the last two optional");
     if (!read_name(r, &p->call.module) || !read_name(r, &p->call.function))
-        return bad(p, "module and function must be atoms or binaries");
+        return bad(p, "module and function must be atoms or binaries, and not empty");
     if (!read_args(r, &p->call.args))
         return PYN_OP_BAD_ARGS;
     if (arity > 4 && !read_map(r, &p->call.kwargs))

@@ -95,8 +95,9 @@ void pyn_dispatch_send_now(struct pyn_link *l, struct pyn_out *o);
 /* Gives a call that a callback makes to the worker that waits for the callback; it has no more time than that one, and
  * runs in its context. false: there is none, and it goes to the pool. */
 PYN_MUSTCHECK bool pyn_chain_nest(struct pyn_service *s, struct pyn_request *r);
-/* Until when the running call has time that this one is nested in; PYN_NEVER: no such call. */
-uint64_t pyn_chain_deadline(struct pyn_service *s, const struct pyn_parsed *p);
+/* Until when the running call has time that this one is nested in; PYN_NEVER: no such call. helps: a thread of Python's
+ * own may wait for it. */
+uint64_t pyn_chain_deadline(struct pyn_service *s, const struct pyn_parsed *p, bool *helps);
 
 /* run.c: the pool's operations. */
 bool pyn_run_start(void *service, struct pyn_worker *w);

@@ -12,6 +12,7 @@
 -export([count/2]).
 -export([cast/3]).
 -export([enter_chain/3]).
+-export([chain_on/1]).
 
 -export_type([how/0, options/0, exchange/0]).
 
@@ -45,6 +46,14 @@ enter_chain(Node, Id, Timeout) ->
     Deadline = erlang:monotonic_time(millisecond) + Timeout + ?SLACK_MS,
     _ = put(?CHAIN, #chain{node = Node, id = Id, deadline = Deadline}),
     ok.
+
+%% What the calling process, where it is a callback that this C-node waits for, tells it.
+-spec chain_on(node()) -> undefined | term().
+chain_on(Node) ->
+    case get(?CHAIN) of
+        #chain{node = Node, id = Id} -> Id;
+        _ -> undefined
+    end.
 
 %% What the options of the caller say, and where in a chain of callbacks it is.
 -spec how(term()) -> how() | {error, {bad_option, term()}}.

@@ -210,7 +210,7 @@ first(#target{} = Target) -> try_each([Target]).
 try_each([]) ->
     {error, no_workers_available};
 try_each([#target{node = Node, link = Link} | Rest]) ->
-    case py_proto:request(Node, Link, py_proto:bind(?BIND_MS), infinity) of
+    case py_proto:request(Node, Link, py_proto:bind(?BIND_MS, py_call:chain_on(Node)), infinity) of
         {ok, Id} -> #bound{ctx = {py_context, Node, Id, self()}, link = Link};
         {error, no_workers_available} -> try_each(Rest);
         {error, {nodedown, _}} when Rest =/= [] -> try_each(Rest);

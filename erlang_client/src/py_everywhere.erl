@@ -146,7 +146,7 @@ forget_and_run(What, #todo{forget = Key} = Todo, Chain) ->
         [] ->
             no_nodes();
         Targets when Key =/= none ->
-            ok = gen_server:call(?MODULE, {forget, Key}, infinity),
+            _ = ask_server({forget, Key}),
             _ = [py_proto:send_cast(Node, py_proto:forget(Key)) || #target{node = Node} <- Targets],
             remember_and_ask(What, Todo, Chain);
         _ ->
@@ -164,15 +164,20 @@ remember_and_ask(What, #todo{remember = none} = Todo, Chain) ->
     {ok, ask_all(What, Todo, Chain)};
 remember_and_ask(What, #todo{remember = Key} = Todo, Chain) ->
     %% Before the nodes are looked up: one that comes up meanwhile finds it in the table.
-    case gen_server:call(?MODULE, {remember, Key, What, self()}, infinity) of
+    case ask_server({remember, Key, What, self()}) of
         {ok, Sequence} ->
             Results = ask_all(What, Todo, Chain),
             Good = [good || {_, _, Result} <- Results, is_good(Result)],
-            ok = gen_server:call(?MODULE, {settle, Sequence, Good =/= []}, infinity),
+            %% Whatever it says: the application may have stopped meanwhile, and there is nothing to settle any more.
+            _ = ask_server({settle, Sequence, Good =/= []}),
             {ok, Results};
         {error, _} = Error ->
             Error
     end.
+
+%% Without the application there is no node either.
+ask_server(Request) ->
+    try gen_server:call(?MODULE, Request, infinity) catch exit:_ -> {error, no_nodes} end.
 
 is_good(ok) -> true;
 is_good({ok, _}) -> true;

@@ -57,7 +57,7 @@
 -export([all_options/4]).
 -export([forget/1]).
 -export([in_context/2]).
--export([bind/1]).
+-export([bind/2]).
 -export([unbind/1]).
 -export([interrupt/1]).
 -export([with_option/3]).
@@ -175,9 +175,9 @@ forget(Key) ->
 in_context(#{} = Opts, Context) -> Opts#{ctx => Context};
 in_context(Timeout, Context) -> #{timeout => Timeout, ctx => Context}.
 
--spec bind(timeout()) -> command().
-bind(Timeout) ->
-    {bind, Timeout}.
+-spec bind(timeout(), term()) -> command().
+bind(Timeout, Chain) ->
+    {bind, options(Timeout, false, Chain)}.
 
 -spec unbind(pos_integer()) -> command().
 unbind(Context) ->

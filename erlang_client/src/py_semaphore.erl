@@ -102,7 +102,7 @@ set_max_concurrent(Max) when is_integer(Max), Max > 0 ->
 
 %% A process may hold several slots. They are freed when it dies.
 -spec acquire(timeout()) -> ok | {error, max_concurrent}.
-acquire(Timeout) ->
+acquire(Timeout) when Timeout =:= infinity; is_integer(Timeout), Timeout >= 0 ->
     Held = held(),
     case take({self(), Held + 1}, Timeout) of
         full -> {error, max_concurrent};

@@ -17,6 +17,8 @@
 %%     waiting   for some time, before the next look, or because the C-node was overloaded.
 %%
 %% It says nothing to the C-node when it ends: that watches it, interrupts what it asked for and closes the generator.
+%%
+%% An owner on another node hears of the end also when this node is lost, or the connection to it: from a process there.
 -module(py_stream_proxy).
 -behaviour(gen_statem).
 
@@ -80,6 +82,7 @@ init(#{ref := Ref, owner := Owner, window := Window, how := How, item_timeout :=
     _ = process_flag(trap_exit, true),
     _ = erlang:monitor(process, Owner),
     ok = py_stream:enlist(Ref, self()),
+    ok = watch_from_there(Ref, Owner),
     Self = self(),
     Opener = spawn_link(fun() -> Self ! {opened, self(), open(Self, Begin)} end),
     {ok, opening, #data{
@@ -100,6 +103,26 @@ terminate(Reason, _, #data{ref = Ref, opener = Opener} = Data) ->
 
 gone(#data{node = undefined}) -> {error, no_nodes};
 gone(#data{node = Node}) -> {error, {nodedown, Node}}.
+
+%% Where the owner lives there may be no code of ours.
+watch_from_there(_, Owner) when node(Owner) =:= node() ->
+    ok;
+watch_from_there(Ref, Owner) ->
+    Expressions = expressions(
+        "Monitor = erlang:monitor(process, Proxy),"
+        "_ = erlang:monitor(process, Owner),"
+        "receive"
+        "    {'DOWN', Monitor, process, _, noconnection} -> Owner ! {py_stream, Ref, {error, {nodedown, node(Proxy)}}};"
+        "    {'DOWN', _, process, _, _} -> ended "
+        "end."
+    ),
+    _ = spawn(node(Owner), erl_eval, exprs, [Expressions, [{'Proxy', self()}, {'Owner', Owner}, {'Ref', Ref}]]),
+    ok.
+
+expressions(Text) ->
+    {ok, Tokens, _} = erl_scan:string(Text),
+    {ok, Expressions} = erl_parse:parse_exprs(Tokens),
+    Expressions.
 
 %% The opener.
 
@@ -193,10 +216,9 @@ look(#data{owner = Owner} = Data) ->
 count(#data{owner = Owner, ref = Ref} = Data) when node(Owner) =:= node() ->
     ask(node(), ?MODULE, unread, [Owner, Ref], Data);
 count(#data{owner = Owner, ref = Ref} = Data) ->
-    {ok, Tokens, _} = erl_scan:string(
+    Expressions = expressions(
         "length([R || {py_stream, R, _} <- element(2, erlang:process_info(Owner, messages)), R =:= Ref])."
     ),
-    {ok, Expressions} = erl_parse:parse_exprs(Tokens),
     ask(node(Owner), erl_eval, exprs, [Expressions, [{'Owner', Owner}, {'Ref', Ref}]], Data).
 
 -spec unread(pid(), reference()) -> non_neg_integer().

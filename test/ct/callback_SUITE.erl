@@ -13,7 +13,7 @@ groups() ->
     Cases = [reentrant_example, nested_example, depth_100, endless_recursion, fibonacci_with_memo, class_methods,
              styles, errors, odd_functions, values, unregistered, registration, registered_twice, names,
              deadline_ends_callback, cancel_ends_callback, killed_callback, main_of_the_chain,
-             nested_calls_take_no_slot, nested_async_calls, concurrent_callbacks, reentrant_100, own_threads, threads_nested, messages,
+             nested_calls_take_no_slot, nested_async_calls, concurrent_callbacks, reentrant_100, own_threads, asked_for_threads, bind_in_callback, threads_nested, messages,
              process_restarts],
     [{one_worker, [], Cases},
      {many_workers, [], Cases ++ [threads_64, threads_too_deep]},
@@ -389,6 +389,34 @@ own_threads(_) ->
     ok = py:register_function(root, fun([X]) -> {ok, R} = py:call(math, sqrt, [X]), R end),
     ?assertEqual({ok, {<<"ok">>, 3.0}}, py:call(t_callbacks, in_thread, [root, 9])).
 
+%% Whatever such a callback asks for: it does not wait for the worker that waits for the thread.
+asked_for_threads(_) ->
+    Ask = fun(Fun) ->
+        ok = py:register_function(asked, fun([]) -> Fun() end),
+        {ok, {<<"ok">>, Result}} = py:call(t_callbacks, in_thread, [asked], #{}, 20000),
+        Result
+    end,
+    ?assertEqual(<<"ok">>, Ask(fun() -> py:exec_all(<<"asked_by_thread = 1">>) end)),
+    ?assertEqual({ok, 1}, py:eval(<<"asked_by_thread">>)),
+    ?assertMatch({<<"ok">>, _}, Ask(fun() -> py:gc() end)),
+    ?assertEqual(<<"ok">>, Ask(fun() -> py:reload(json) end)),
+    ?assertMatch({<<"ok">>, _}, Ask(fun() -> {ok, Stats} = py:memory_stats(), {ok, map_size(Stats)} end)),
+    ok = py:exec_all(<<"import erlang\nasync def ask_again(*args): return await erlang.async_call(*args)">>),
+    ok = py:register_function(evals, fun([]) -> py:eval(<<"1 + 1">>, #{}, 10000) end),
+    ?assertEqual({<<"ok">>, [{<<"ok">>, 2}]}, Ask(fun() -> py:async_gather([{'__main__', ask_again, [evals]}]) end)).
+
+%% A callback does not wait for a worker that is to be bound; one that is free is bound.
+bind_in_callback(Config) ->
+    Self = self(),
+    ok = py:register_function(binds, fun([]) -> Self ! {bound, py:bind(new)}, ok end),
+    {ok, <<"ok">>} = py:call(erlang, call, [binds], #{}, 20000),
+    receive {bound, Result} ->
+        case proplists:get_value(workers, Config) of
+            1 -> ?assertEqual({error, no_workers_available}, Result);
+            _ -> ?assertMatch({ok, _}, Result)
+        end
+    end.
+
 %% Each level is a thread of its own, for which the level before waits. All of it is in one interpreter.
 threads_nested(_) ->
     ok = py:exec("
@@ -486,6 +514,10 @@ messages(_) ->
     {ok, none} = py:call(t_callbacks, send_many, [There, 1000]),
     receive {collected, List} -> ?assertEqual(lists:seq(0, 999), List) after 20000 -> ct:fail(no_messages) end,
     pyn_ct:stop_peer(Peer),
+    ?assertEqual({ok, 5}, py:eval(<<"__import__('erlang').call(__import__('erlang').Atom('identity'), 5)">>)),
+    {ok, none} = py:call(t_callbacks, send, [{callback_SUITE_process, node()}, 3]),
+    receive 3 -> ok after 5000 -> ct:fail(no_message) end,
+    [{error, {'TypeError', _}} = py:call(t_callbacks, send, [To, 1]) || To <- [5, none, [1], {1, 2, 3}, {a, 1}, <<255>>, #{}]],
     %% Nobody there: no error.
     {ok, none} = py:call(t_callbacks, send, [<<"nobody_of_that_name">>, 1]),
     {ok, none} = py:call(t_callbacks, send, [There, 1]),

@@ -227,8 +227,16 @@ stuck_worker_comes_back(Config) ->
     {error, timeout} = pyn_ct:call(P, {call, '__main__', nap, [1.0], #{}, 50}),
     pyn_ct:wait_until(fun() -> info(Config, stuck_total) =:= 1 end),
     {ok, 17} = pyn_ct:call(P, {eval, <<"mine">>}),
+    %% Meanwhile, too, also for callers of what was defined there.
+    {error, timeout} = pyn_ct:call(P, {call, '__main__', nap, [3.0], #{}, 50}),
+    {ok, 17} = pyn_ct:call(P, {eval, <<"mine">>, #{}, 2000}),
+    ok = pyn_ct:call(P, {exec, <<"mine = 18">>, 2000}),
+    {ok, none} = pyn_ct:call(P, {call, '__main__', nap, [0.01], #{}, 2000}),
+    {ok, 18} = pyn_ct:call(P, {eval, <<"mine">>, #{}, 2000}),
+    pyn_ct:wait_until(fun() -> info(Config, stuck) =:= 0 end),
+    {ok, 18} = pyn_ct:call(P, {eval, <<"mine">>}),
     [{ok, I} = call(Config, echo, [I]) || I <- lists:seq(1, 20)],
-    {ok, 17} = pyn_ct:call(P, {eval, <<"mine">>}).
+    {ok, 18} = pyn_ct:call(P, {eval, <<"mine">>}).
 
 %%% The queue
 

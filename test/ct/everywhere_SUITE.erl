@@ -8,7 +8,7 @@
          stuck_is_left_out/1, failed_everywhere/1, failed_somewhere/1, newest_of_a_key/1, forgotten/1, replayed_once/1,
          too_many/1, too_large/1, start_fails_in_part/1]).
 -export([api_arguments/1, api_exec_all/1, api_results/1, in_callback/1, in_callback_of_loop/1, callbacks_at_once/1,
-         new_node/1, killed_node/1, two_nodes/1, node_away/1, stop_forgets/1, reload/1, not_started/1,
+         new_node/1, killed_node/1, two_nodes/1, node_away/1, stop_forgets/1, reload/1, stopped_meanwhile/1, not_started/1,
          caller_killed/1, preload_in_later_ones/1]).
 -include_lib("stdlib/include/assert.hrl").
 
@@ -25,7 +25,7 @@ groups() ->
      {own_cnode, [], [busy, missed_is_caught_up, overloaded, replaced_worker, stuck_is_left_out, failed_everywhere,
                       failed_somewhere, newest_of_a_key, forgotten, start_fails_in_part]},
      {api, [], [api_arguments, api_exec_all, api_results, in_callback, in_callback_of_loop, caller_killed]},
-     {own_api, [], [callbacks_at_once, new_node, killed_node, two_nodes, node_away, stop_forgets, reload, not_started,
+     {own_api, [], [callbacks_at_once, new_node, killed_node, two_nodes, node_away, stop_forgets, reload, stopped_meanwhile, not_started,
                     preload_in_later_ones]}].
 
 init_per_suite(Config) -> Config.
@@ -575,6 +575,14 @@ reload(Config) ->
     Interps = case app_ct:mode() of subinterp -> 3; _ -> 1 end,
     Interps = length(Errors),
     {error, [_ | _]} = py:reload('__main__').
+
+%% A caller whose application stops meanwhile has an error, as any call.
+stopped_meanwhile(_Config) ->
+    ok = app_ct:start(app_ct:workers(2)),
+    {Pid, Ref} = spawn_monitor(fun() -> exit({result, py:exec_all(<<"while True: pass">>)}) end),
+    pyn_ct:wait_until(fun() -> maps:get(busy, maps:get(app_ct:pynode(), py:info())) > 0 end),
+    app_ct:stop(),
+    receive {'DOWN', Ref, process, Pid, Reason} -> ?assertMatch({result, {error, _}}, Reason) end.
 
 not_started(_Config) ->
     app_ct:stop(),

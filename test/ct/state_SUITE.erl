@@ -115,6 +115,8 @@ bad_arguments(_) ->
     ?assertError(function_clause, py:state_incr(k, 1.5)),
     ?assertMatch({ok, {<<"TypeError">>, _}}, py:call(t_callbacks, state_error, [incr, k, 1.5])),
     ?assertMatch({ok, {<<"TypeError">>, _}}, py:call(t_callbacks, state_error, [incr])),
+    ?assertEqual({ok, {<<"ok">>, 1}}, py:call(t_callbacks, state_error, [incr, bool, true])),
+    ?assertEqual({ok, {<<"ok">>, 1}}, py:call(t_callbacks, state_error, [decr, bool, false])),
     ?assertMatch({ok, {<<"TypeError">>, _}}, py:call(t_callbacks, state_error, [set, k])),
     ?assertMatch({ok, {<<"TypeError">>, _}}, py:call(t_callbacks, state_error, [get])),
     %% What no pynode would send.
