@@ -7,7 +7,7 @@
          closing_fails/1, interrupts/1, interrupts_from_elsewhere/1, times_for_an_item/1, async_generators/1,
          nobody_reads/1, large_items/1, slow_owner/1, other_messages/1, too_many_messages/1, hundred_at_once/1,
          definitions_of_callers/1, slots/1, in_contexts/1, refused_modules/1, generators_that_ask/1, started_in_callbacks/1, protocol/1,
-         too_many_streams/1, owner_elsewhere/1, owner_elsewhere_does_not_read/1, owner_elsewhere_is_lost/1, starter_is_lost/1,
+         too_many_streams/1, owner_elsewhere/1, owner_elsewhere_does_not_read/1, owner_elsewhere_is_lost/1,
          one_worker/1, node_killed/1, node_stops/1, application_stops/1, not_started/1]).
 %% Run on other nodes.
 -export([forward/1, hoard/0]).
@@ -26,7 +26,7 @@ groups() ->
                    large_items, slow_owner, other_messages, too_many_messages, hundred_at_once,
                    definitions_of_callers, slots, in_contexts, refused_modules, generators_that_ask, started_in_callbacks, protocol,
                    too_many_streams, owner_elsewhere, owner_elsewhere_does_not_read, owner_elsewhere_is_lost]},
-     {own, [], [starter_is_lost, one_worker, node_killed, node_stops, application_stops, not_started]}].
+     {own, [], [one_worker, node_killed, node_stops, application_stops, not_started]}].
 
 init_per_suite(Config) ->
     Config.
@@ -627,34 +627,6 @@ owner_elsewhere_is_lost(_Config) ->
     pyn_ct:stop_peer(Peer),
     {ok, _} = state(lost),
     nothing_left().
-
-%% The node that started the stream is lost, or only the connection to it; the owner is here, and so is the end.
-starter_is_lost(_Config) ->
-    app_ct:stop(),
-    P = pyn_ct:start(["--workers", "1", "--path", filename:join([pyn_ct:root(), "test", "py"])]),
-    [begin
-         Peer = app_ct:start_peer([{nodes, [pyn_ct:node_of(P)]}]),
-         Self = self(),
-         {ok, Ref} = app_ct:on(Peer, fun() ->
-             {ok, R} = py:stream_start(t_streams, count, [100], #{}, #{owner => Self, window => 10}),
-             {ok, R}
-         end),
-         {[_ | _], {error, {nodedown, Node}}} = {[first(Ref)], last_after(Ref, fun() -> lose(How, Peer) end)},
-         Node = app_ct:node_of(Peer),
-         _ = How =:= disconnected andalso app_ct:kill_peer(Peer)
-     end || How <- [killed, disconnected]],
-    pyn_ct:wait_until(fun() -> pyn_ct:info(P, streams) =:= 0 end).
-
-lose(killed, Peer) -> app_ct:kill_peer(Peer);
-lose(disconnected, Peer) -> true = erlang:disconnect_node(app_ct:node_of(Peer)).
-
-first(Ref) ->
-    receive {py_stream, Ref, {data, Item}} -> Item after 10000 -> ct:fail(no_item) end.
-
-last_after(Ref, Do) ->
-    _ = Do(),
-    {_, Last} = items(Ref),
-    Last.
 
 %%% Nodes that go
 
