@@ -1,6 +1,6 @@
 %% Streams whose owner, whose starter and whose C-node are on three nodes.
 -module(stream_nodes_SUITE).
--export([all/0, suite/0, end_per_suite/1]).
+-export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([starter_is_lost/1]).
 
 suite() ->
@@ -8,6 +8,9 @@ suite() ->
 
 all() ->
     [starter_is_lost].
+
+init_per_suite(Config) ->
+    Config.
 
 end_per_suite(_Config) ->
     pyn_ct:stop_all().
