@@ -48,7 +48,7 @@ static bool enough_come(struct pyn_pool *p, int group)
 
     for (unsigned i = 0; i < p->worker_count; i++) {
         const struct pyn_worker *w = p->workers[i];
-        coming += w->host && !w->ready && w->host->group == group;
+        coming += w->host && w->starting && w->host->group == group;
     }
     return coming >= count_helping(&p->groups[group]) + count_helping(&p->nesting[group]);
 }

@@ -242,6 +242,7 @@ struct pyn_worker *pyn_pool_spawn(struct pyn_pool *p, enum pyn_lane lane, struct
         return NULL;
     init_worker(p, w, p->worker_count + 1, lane);
     w->host = host;
+    w->starting = true;
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, p->config.stack_size);
     error = pthread_create(&w->thread, &attr, pyn_worker_main, w);

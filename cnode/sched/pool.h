@@ -43,7 +43,8 @@ struct pyn_worker {
     bool group_next;         /* jobs of its group and its own ones take turns */
     bool stuck;              /* its job did not end when interrupted; a replacement runs */
     bool spare;              /* it came back after it had been replaced: serves its own group only */
-    bool ready;              /* its start has returned: group is set */
+    bool starting;           /* its start has not returned */
+    bool ready;              /* its start has returned, and well: group is set */
     struct pyn_worker *host; /* a helper's: the worker whose interpreter it is in; NULL: it is no helper */
     unsigned helpers;        /* so many have this one as their host: it ends after them */
     struct pyn_worker *next_idle;

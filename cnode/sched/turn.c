@@ -306,6 +306,7 @@ void *pyn_worker_main(void *worker)
     ok = p->ops.start(p->ops.ctx, w);
     pthread_mutex_lock(&p->lock);
     p->starting--;
+    w->starting = false;
     w->ready = ok;
     if (!ok)
         p->start_failed = true;

@@ -69,7 +69,54 @@ START_TEST(a_job_that_helps_waits_for_nobody)
 }
 END_TEST
 
-START_TEST(a_helper_that_does_not_start)
+/* Its interpreter's only worker is stuck: what waits for it, and what comes later, has helpers; as any job of that
+ * interpreter has when the worker is back. */
+START_TEST(a_stuck_interpreter_is_served)
+{
+    struct fake f = {.own_groups = true};
+    struct task tasks[4];
+    struct pyn_pool_stats stats;
+    sem_t hold, began;
+
+    sem_init(&hold, 0, 0);
+    sem_init(&began, 0, 0);
+    pool_rig_init_tasks(tasks, 4);
+    for (int i = 0; i < 4; i++)
+        tasks[i].job.group = 1;
+    tasks[0].wait = &hold;
+    tasks[0].began = &began;
+    tasks[0].estimate = PYN_SECOND;
+    ck_assert(pool_rig_start(&f, 2, 0, true));
+    pool_rig_deliver(&f, tasks, 1);
+    sem_wait(&began);
+    pool_rig_deliver(&f, tasks + 1, 1); /* waits: the worker is only busy */
+    do {
+        pyn_pool_watch(f.pool, pyn_now() + PYN_SECOND);
+        pyn_pool_stats(f.pool, &stats);
+    } while (stats.queued < 1);
+    ck_assert_uint_eq(stats.helpers, 0);
+    ck_assert_int_eq(pyn_pool_replace(f.pool, f.pool->workers[0]), PYN_REPLACED);
+    pool_rig_wait_ran(&f, 1);
+    pool_rig_deliver(&f, tasks + 2, 1);
+    pool_rig_wait_ran(&f, 2);
+    for (int i = 1; i < 3; i++) {
+        ck_assert_int_eq(tasks[i].group_ran, 1);
+        ck_assert_int_gt(tasks[i].ran_by, 2);
+    }
+    pyn_pool_stats(f.pool, &stats);
+    ck_assert_uint_ge(stats.helpers, 1);
+    ck_assert_uint_eq(stats.stuck, 1);
+    sem_post(&hold);
+    pool_rig_wait_ran(&f, 3);
+    pool_rig_deliver(&f, tasks + 3, 1);
+    pool_rig_wait_ran(&f, 4);
+    ck_assert_int_eq(tasks[3].group_ran, 1);
+    pool_rig_stop(&f);
+}
+END_TEST
+
+/* One that only reads is free, one in a job is not, and one that is bound is somebody's. */
+START_TEST(a_free_worker)
 {
     struct fake f = {0};
     struct task tasks[2];
@@ -80,9 +127,38 @@ START_TEST(a_helper_that_does_not_start)
     pool_rig_init_tasks(tasks, 2);
     tasks[0].wait = &hold;
     tasks[0].began = &began;
+    tasks[1].bind = 1;
+    ck_assert(pool_rig_start(&f, 1, 0, true));
+    ck_assert(pyn_pool_has_free(f.pool));
+    pool_rig_deliver(&f, tasks, 1);
+    sem_wait(&began);
+    ck_assert(!pyn_pool_has_free(f.pool));
+    sem_post(&hold);
+    pool_rig_wait_ran(&f, 1);
+    ck_assert(pyn_pool_has_free(f.pool));
+    pool_rig_deliver(&f, tasks + 1, 1);
+    pool_rig_wait_ran(&f, 2);
+    ck_assert(!pyn_pool_has_free(f.pool));
+    pool_rig_stop(&f);
+}
+END_TEST
+
+START_TEST(a_helper_that_does_not_start)
+{
+    struct fake f = {0};
+    struct task tasks[3];
+    sem_t hold, began;
+
+    sem_init(&hold, 0, 0);
+    sem_init(&began, 0, 0);
+    pool_rig_init_tasks(tasks, 3);
+    tasks[0].wait = &hold;
+    tasks[0].began = &began;
     tasks[0].estimate = PYN_SECOND;
-    tasks[1].job.group = 0;
-    tasks[1].job.helps = true;
+    for (int i = 1; i < 3; i++) {
+        tasks[i].job.group = 0;
+        tasks[i].job.helps = true;
+    }
     ck_assert(pool_rig_start(&f, 1, 0, true));
     f.fail_starts = 1;
     pool_rig_deliver(&f, tasks, 1);
@@ -94,8 +170,11 @@ START_TEST(a_helper_that_does_not_start)
         if (stats.helpers == 1)
             break;
     }
-    sem_post(&hold);
+    /* The next one gets a helper of its own, which serves both. */
+    pool_rig_deliver(&f, tasks + 2, 1);
     pool_rig_wait_ran(&f, 2);
+    sem_post(&hold);
+    pool_rig_wait_ran(&f, 3);
     pool_rig_stop(&f);
 }
 END_TEST
@@ -107,6 +186,8 @@ static Suite *help_suite(void)
 
     tcase_add_test(limits, a_helper_that_does_not_start);
     tcase_add_test(core, a_job_that_helps_waits_for_nobody);
+    tcase_add_test(core, a_stuck_interpreter_is_served);
+    tcase_add_test(core, a_free_worker);
     tcase_set_timeout(core, 60);
     suite_add_tcase(suite, limits);
     suite_add_tcase(suite, core);
