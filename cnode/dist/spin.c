@@ -11,15 +11,22 @@
 #define MUCH 4
 #define LOOK_AGAIN_AFTER (200 * PYN_MS)
 
+/* Who has asked in vain so often in a row, as messages come a little slower than the window is long, asks only each
+ * so many waits from then on. */
+#define VAIN 3
+#define TRY_EACH 32
+
 struct pyn_spin pyn_spin_init(unsigned window_us)
 {
     return (struct pyn_spin){.window = window_us * (PYN_MS / 1000), .last = PYN_NEVER};
 }
 
 /* A thread that slept learns of a message later than it came: hence twice the window. */
-static bool pays(const struct pyn_spin *s, uint64_t now)
+static bool pays(struct pyn_spin *s, uint64_t now)
 {
-    return s->last < 2 * s->window && now >= s->crowded_until;
+    if (s->last >= 2 * s->window || now < s->crowded_until)
+        return false;
+    return s->vain < VAIN || s->vain++ % TRY_EACH == 0;
 }
 
 static void yield(struct pyn_spin *s, uint64_t *now)
@@ -39,6 +46,7 @@ static int ask(struct pyn_spin *s, uint64_t began, int epoll_fd, struct epoll_ev
 
     while ((n = epoll_wait(epoll_fd, events, max, 0)) == 0 && now - began < s->window)
         yield(s, &now);
+    s->vain = n > 0 ? 0 : s->vain + 1;
     return n;
 }
 

@@ -15,6 +15,7 @@
 struct pyn_spin {
     uint64_t window;        /* ns to ask before sleeping; 0: never */
     uint64_t last;          /* ns that the last wait took until something came */
+    unsigned vain;          /* how often it has asked in vain since it asked with success */
     bool gave_slice;        /* it lost the processor for long in between */
     uint64_t crowded_until; /* others want the processor: no asking before that time */
 };

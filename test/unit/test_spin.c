@@ -119,6 +119,24 @@ START_TEST(crowded_machines_are_left_in_peace)
 }
 END_TEST
 
+/* Who asks in vain again and again does so less and less, and no less when it has paid again. */
+START_TEST(what_does_not_pay_is_tried_now_and_then)
+{
+    struct pyn_spin s = pyn_spin_init(1);
+
+    for (int i = 0; i < 8; i++) {
+        s.last = s.crowded_until = 0;
+        wait_for_it(&s, 3000, true);
+    }
+    ck_assert_uint_ge(s.vain, 8); /* counts the waits that did not ask, too */
+    s.vain = 32;                  /* its turn has come */
+    s.last = 0;
+    say();
+    ck_assert_int_eq(pyn_spin_wait(&s, epoll_fd, events, 2, true), 1);
+    ck_assert_uint_eq(s.vain, 0);
+}
+END_TEST
+
 /* Only who gave a slice away for little is on such a machine. */
 START_TEST(a_slice_for_little_is_too_much)
 {
@@ -150,6 +168,7 @@ int main(void)
     tcase_add_test(core, what_is_there_is_had_at_once);
     tcase_add_loop_test(core, waits_until_something_comes, 1, 4);
     tcase_add_test(core, crowded_machines_are_left_in_peace);
+    tcase_add_test(core, what_does_not_pay_is_tried_now_and_then);
     tcase_add_test(core, a_slice_for_little_is_too_much);
     suite_add_tcase(suite, limits);
     suite_add_tcase(suite, core);
