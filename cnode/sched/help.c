@@ -7,8 +7,10 @@
  * `max_helpers` at most; then jobs wait after all.
  *
  * The same is done for an interpreter whose workers are all stuck: what is defined there lives on. Where they hold its
- * lock no helper gets in, and its jobs end by their deadlines. */
+ * lock no helper gets in, and its jobs end by their deadlines; so it has a few helpers only. */
 #include "sched/pool_private.h"
+
+enum { STUCK_HELPERS = 8 };
 
 /* pool->lock held. */
 static struct pyn_worker *worker_of(struct pyn_pool *p, int group, bool or_stuck)
@@ -21,12 +23,17 @@ static struct pyn_worker *worker_of(struct pyn_pool *p, int group, bool or_stuck
     return NULL;
 }
 
-bool pyn_pool_has_group(struct pyn_pool *p, int group)
+bool pyn_pool_is_stuck(struct pyn_pool *p, int group)
+{
+    return group >= 0 && (unsigned)group < p->group_count && worker_of(p, group, true) && !worker_of(p, group, false);
+}
+
+bool pyn_pool_has_group(struct pyn_pool *p, int group, bool or_stuck)
 {
     bool has;
 
     pthread_mutex_lock(&p->lock);
-    has = worker_of(p, group, false) != NULL;
+    has = worker_of(p, group, or_stuck) != NULL;
     pthread_mutex_unlock(&p->lock);
     return has;
 }
@@ -59,6 +66,8 @@ void pyn_pool_help(struct pyn_pool *p, const struct pyn_job *job)
 
     if (!host || p->stopping || p->helper_count == p->config.max_helpers || enough_come(p, job->group))
         return;
+    if (host->helpers >= STUCK_HELPERS && pyn_pool_is_stuck(p, job->group))
+        return;
     if (pyn_pool_spawn(p, host->lane, host)) {
         p->helper_count++;
         host->helpers++;
@@ -74,14 +83,21 @@ static bool is_first_helping(void *ctx, struct pyn_job *job)
     return is;
 }
 
+static void help_all(struct pyn_pool *p, struct pyn_job *first)
+{
+    for (struct pyn_job *job = first; job; job = job->next) {
+        job->helps = true;
+        if (!pyn_pool_wake_idle(p, job))
+            pyn_pool_help(p, job);
+    }
+}
+
 void pyn_pool_help_stuck(struct pyn_pool *p, int group)
 {
-    if (group < 0 || (unsigned)group >= p->group_count || worker_of(p, group, false))
+    if (!pyn_pool_is_stuck(p, group))
         return;
-    for (struct pyn_job *job = p->groups[group].head; job; job = job->next) {
-        job->helps = true;
-        pyn_pool_help(p, job);
-    }
+    help_all(p, p->groups[group].head);
+    help_all(p, p->nesting[group].head);
 }
 
 struct pyn_job *pyn_pool_next_helped(struct pyn_pool *p, const struct pyn_worker *helper)

@@ -57,6 +57,18 @@ struct pyn_worker *pyn_pool_pop_idle(struct pyn_pool *p, const struct pyn_job *j
     return w;
 }
 
+bool pyn_pool_wake_idle(struct pyn_pool *p, const struct pyn_job *job)
+{
+    struct pyn_worker *w = pyn_pool_pop_idle(p, job);
+
+    if (!w)
+        return false;
+    if (!w->bound) /* it does not come for the lane's jobs */
+        p->waking[w->lane]++;
+    pthread_cond_signal(&w->cond);
+    return true;
+}
+
 bool pyn_pool_unbound_idles(const struct pyn_pool *p)
 {
     for (const struct pyn_worker *w = p->idle; w; w = w->next_idle)

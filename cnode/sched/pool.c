@@ -21,25 +21,19 @@ static struct pyn_queue *queue_of(struct pyn_pool *p, struct pyn_job *job)
 
 void pyn_pool_push_locked(struct pyn_pool *p, struct pyn_job *job, const struct pyn_worker *pusher)
 {
-    struct pyn_worker *w;
-
+    if (p->stuck > 0 && !job->only && pyn_pool_is_stuck(p, job->group))
+        job->helps = true;
     pyn_queue_push(queue_of(p, job), job);
     atomic_fetch_add_explicit(&p->queued, 1, memory_order_relaxed);
-    w = pyn_pool_pop_idle(p, job);
-    if (w) {
-        if (!w->bound) /* it does not come for the lane's jobs */
-            p->waking[w->lane]++;
-        pthread_cond_signal(&w->cond);
-    } else if (p->leader && p->leader != pusher && p->leader != &p->io && pyn_worker_serves(p->leader, job)) {
-        /* Nobody else can run it, and the leader may be waiting for messages: it has to look. */
+    if (pyn_pool_wake_idle(p, job))
+        return;
+    /* When nobody else can run it, and the leader may be waiting for messages, it has to look. */
+    if (p->leader && p->leader != pusher && p->leader != &p->io && pyn_worker_serves(p->leader, job))
         p->ops.wake(p->ops.ctx);
-    }
-    if (!w && job->nests)
+    if (job->nests)
         pyn_pool_tell_waiting(p, job);
-    if (!w && job->helps)
+    if (job->helps)
         pyn_pool_help(p, job);
-    else if (!w && !job->only)
-        pyn_pool_help_stuck(p, job->group);
 }
 
 void pyn_pool_push_batch(struct pyn_pool *p, struct pyn_worker *w)
@@ -232,6 +226,18 @@ static void fini_worker(struct pyn_worker *w)
     pthread_mutex_destroy(&w->lock);
 }
 
+/* Helpers not counted. */
+static unsigned max_workers(const struct pyn_pool_config *c)
+{
+    return c->workers + c->main_workers + c->max_stuck;
+}
+
+/* Helpers are numbered behind all workers that there can be: other tables have a place for each of these. */
+static unsigned next_number(const struct pyn_pool *p, bool helper)
+{
+    return 1 + (helper ? max_workers(&p->config) + p->helper_count : p->worker_count - p->helper_count);
+}
+
 struct pyn_worker *pyn_pool_spawn(struct pyn_pool *p, enum pyn_lane lane, struct pyn_worker *host)
 {
     struct pyn_worker *w = malloc(sizeof(*w));
@@ -240,7 +246,7 @@ struct pyn_worker *pyn_pool_spawn(struct pyn_pool *p, enum pyn_lane lane, struct
 
     if (!w)
         return NULL;
-    init_worker(p, w, p->worker_count + 1, lane);
+    init_worker(p, w, next_number(p, host != NULL), lane);
     w->host = host;
     w->starting = true;
     pthread_attr_init(&attr);
@@ -255,11 +261,6 @@ struct pyn_worker *pyn_pool_spawn(struct pyn_pool *p, enum pyn_lane lane, struct
     p->workers[p->worker_count++] = w;
     p->starting++;
     return w;
-}
-
-static unsigned max_workers(const struct pyn_pool_config *c)
-{
-    return c->workers + c->main_workers + c->max_stuck;
 }
 
 static struct pyn_pool *alloc_pool(const struct pyn_pool_config *config, const struct pyn_pool_ops *ops)

@@ -116,8 +116,8 @@ void pyn_pool_deliver(struct pyn_pool *p, struct pyn_job *job);
 void pyn_pool_settle(struct pyn_pool *p);
 /* Queues a job from any thread (a job that must run elsewhere). */
 void pyn_pool_push(struct pyn_pool *p, struct pyn_job *job);
-/* The group has a worker that may come for its jobs: one that is there and not stuck. */
-bool pyn_pool_has_group(struct pyn_pool *p, int group);
+/* The group has a worker that may come for its jobs: one that is there and not stuck. or_stuck: one that is there. */
+bool pyn_pool_has_group(struct pyn_pool *p, int group, bool or_stuck);
 /* A worker has nothing to do, or only reads, and would take a job of the lane. */
 bool pyn_pool_has_free(struct pyn_pool *p);
 /* Moves every waiting job (queues and batches) that matches to `out`. match runs under locks. */

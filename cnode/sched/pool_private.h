@@ -51,6 +51,7 @@ void pyn_pool_push_locked(struct pyn_pool *p, struct pyn_job *job, const struct 
 bool pyn_worker_serves(const struct pyn_worker *w, const struct pyn_job *job);
 /* Takes an idle worker off the list: the best one for the job, or (NULL) one to lead. NULL: none. */
 struct pyn_worker *pyn_pool_pop_idle(struct pyn_pool *p, const struct pyn_job *job);
+bool pyn_pool_wake_idle(struct pyn_pool *p, const struct pyn_job *job); /* the best one for the job; false: none */
 bool pyn_pool_unbound_idles(const struct pyn_pool *p);          /* a worker that takes jobs of the lane, and may lead */
 void pyn_pool_unidle(struct pyn_pool *p, struct pyn_worker *w); /* takes w, which is idle, off the list */
 struct pyn_job *pyn_pool_next_locked(struct pyn_pool *p, struct pyn_worker *w);
@@ -59,7 +60,8 @@ bool pyn_pool_group_waits(const struct pyn_pool *p, const struct pyn_worker *w);
 void pyn_pool_tell_waiting(struct pyn_pool *p, const struct pyn_job *job);       /* job->nests: to who may run it */
 struct pyn_worker *pyn_pool_spawn(struct pyn_pool *p, enum pyn_lane lane, struct pyn_worker *host);
 void pyn_pool_help(struct pyn_pool *p, const struct pyn_job *job); /* job->helps, and nobody is idle: gets a helper */
-/* All workers of the group are stuck: what waits for them gets helpers. */
+bool pyn_pool_is_stuck(struct pyn_pool *p, int group);             /* it has workers, and all are stuck */
+/* If it is so: what waits for them gets helpers. */
 void pyn_pool_help_stuck(struct pyn_pool *p, int group);
 struct pyn_job *pyn_pool_next_helped(struct pyn_pool *p, const struct pyn_worker *helper);
 void pyn_pool_end_helpers(struct pyn_pool *p, struct pyn_worker *host); /* waits for their end */

@@ -19,7 +19,7 @@ static uint64_t functions_defer(void *ctx, struct pyn_place *place)
     unsigned spot;
 
     pthread_mutex_lock(&d->lock);
-    if (d->stopping) {
+    if (d->stopping || own >= d->spot_count) {
         pthread_mutex_unlock(&d->lock);
         return 0;
     }

@@ -164,7 +164,9 @@ static void help(struct pyn_service *s, struct pyn_request *r, int interp)
 {
     int group = r->job.lane == PYN_LANE_MAIN ? PYN_MAIN_GROUP : interp;
 
-    if (!pyn_pool_has_group(s->pool, group))
+    if (r->call.kind == PYN_CALL_STREAM_NEXT && r->job.group >= 0)
+        group = r->job.group; /* the stream is where it is */
+    if (!pyn_pool_has_group(s->pool, group, true))
         return;
     r->job.group = group;
     r->job.helps = true;

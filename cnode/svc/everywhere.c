@@ -71,7 +71,7 @@ static void leave_out_stuck(struct pyn_service *s, struct plan *plan)
     unsigned kept = 0;
 
     for (unsigned i = 0; i < plan->count; i++) {
-        if (pyn_pool_has_group(s->pool, plan->groups[i]))
+        if (pyn_pool_has_group(s->pool, plan->groups[i], false))
             plan->groups[kept++] = plan->groups[i];
         else if (plan->entry)
             pyn_remembered_missed(s->remembered, plan->entry, plan->groups[i]);

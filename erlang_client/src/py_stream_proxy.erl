@@ -116,7 +116,7 @@ watch_from_there(Ref, Owner) ->
         "    {'DOWN', _, process, _, _} -> ended "
         "end."
     ),
-    _ = spawn(node(Owner), erl_eval, exprs, [Expressions, [{'Proxy', self()}, {'Owner', Owner}, {'Ref', Ref}]]),
+    _ = spawn(node(Owner), erl_eval, exprs, [Expressions, [{'Owner', Owner}, {'Proxy', self()}, {'Ref', Ref}]]),
     ok.
 
 expressions(Text) ->

@@ -424,7 +424,7 @@ timeout_of_queued(_Config) ->
     none_left(),
     Times = [T * 7 rem 400 + 20 || T <- lists:seq(1, 100)],
     Start = erlang:monotonic_time(millisecond),
-    Asked = [{T, request(Node, tell_and_wait, [none, T], T)} || T <- Times],
+    Asked = [{T, request(Node, tell_and_wait, [nobody_listens, T], T)} || T <- Times],
     [begin
          {reply, {error, timeout}} = gen_server:wait_response(R, 5000)
      end || {_, R} <- lists:sort(Asked)],
@@ -595,7 +595,7 @@ ten_thousand(_Config) ->
     none_left(),
     nothing_received(),
     %% Cancelled by the thousand.
-    Refs2 = [py:async_call(t_aio, tell_and_wait, [none, I]) || I <- lists:seq(1, 3000)],
+    Refs2 = [py:async_call(t_aio, tell_and_wait, [nobody_listens, I]) || I <- lists:seq(1, 3000)],
     pyn_ct:wait_until(fun() -> info(coroutines) =:= 3000 end),
     [{error, timeout} = py:async_await(Ref, 0) || Ref <- Refs2],
     none_left().

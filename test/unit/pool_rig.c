@@ -8,10 +8,8 @@ static bool fake_start(void *ctx, struct pyn_worker *w)
 {
     struct fake *f = ctx;
 
-    if (f->fail_starts > 0 && w->id > 1) {
-        f->fail_starts--;
+    if (w->id > 1 && atomic_load(&f->fail_starts) > 0 && atomic_fetch_sub(&f->fail_starts, 1) > 0)
         return false;
-    }
     w->seat = f;
     w->group = w->host                                     ? w->host->group
                : f->own_groups && w->lane == PYN_LANE_WORK ? atomic_fetch_add(&f->next_group, 1) + 1

@@ -27,9 +27,9 @@ struct fake {
     struct pyn_queue inbox; /* what peers "sent" */
     bool woken;
     atomic_int ran, dropped, flushed, next_group;
-    bool own_groups; /* every worker its own interpreter */
-    int fail_starts; /* this many starts fail */
-    int polling;     /* threads inside poll: never more than one */
+    bool own_groups;        /* every worker its own interpreter */
+    atomic_int fail_starts; /* this many starts fail */
+    int polling;            /* threads inside poll: never more than one */
     bool two_polled;
 };
 

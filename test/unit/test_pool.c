@@ -73,10 +73,10 @@ START_TEST(a_stuck_worker_is_replaced_and_comes_back)
         ck_assert_uint_eq(stats.stuck, (unsigned)i);
         pyn_pool_each_running(f.pool, find_running, &search);
         ck_assert_ptr_nonnull(search.found);
-        ck_assert(pyn_pool_has_group(f.pool, 0));
+        ck_assert(pyn_pool_has_group(f.pool, 0, false));
         ck_assert_int_eq(pyn_pool_replace(f.pool, search.found), i < 4 ? PYN_REPLACED : PYN_NO_MORE_ROOM);
     }
-    ck_assert(!pyn_pool_has_group(f.pool, 0)); /* all five are stuck */
+    ck_assert(!pyn_pool_has_group(f.pool, 0, false)); /* all five are stuck */
     for (int i = 0; i < 5; i++)
         sem_post(&hold);
     pool_rig_wait_ran(&f, 5);
@@ -84,7 +84,7 @@ START_TEST(a_stuck_worker_is_replaced_and_comes_back)
         pyn_pool_stats(f.pool, &stats);
     } while (stats.stuck > 0);
     ck_assert_uint_eq(stats.stuck_total, 5);
-    ck_assert(pyn_pool_has_group(f.pool, 0));
+    ck_assert(pyn_pool_has_group(f.pool, 0, false));
     pool_rig_stop(&f);
 }
 END_TEST
@@ -177,7 +177,7 @@ START_TEST(a_group_runs_where_it_belongs)
     }
     ck_assert(pool_rig_start(&f, 3, 0, true));
     for (int g = -1; g < 6; g++)
-        ck_assert_int_eq(pyn_pool_has_group(f.pool, g), g >= 1 && g <= 3);
+        ck_assert_int_eq(pyn_pool_has_group(f.pool, g, false), g >= 1 && g <= 3);
     pool_rig_deliver(&f, tasks, COUNT);
     pool_rig_wait_ran(&f, COUNT);
     for (int i = 0; i < COUNT; i++)
