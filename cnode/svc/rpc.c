@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "base/log.h"
 #include "svc/rpc_private.h"
 
 void pyn_rpc_unref(struct pyn_rpc *r)
@@ -57,17 +56,26 @@ bool pyn_rpc_withdraw(struct pyn_rpc_table *t, struct pyn_rpc *r)
 struct wake {
     struct pyn_rpc *waiter; /* a reference; NULL: no thread waits for its condition */
     struct pyn_worker *worker;
-    int fd;
 };
+
+/* lock held: as long as a request is its own the loop keeps its eventfd open. One that is full has told it already. */
+static void tell_loop(struct pyn_notify *n, struct pyn_rpc *r)
+{
+    uint64_t one = 1;
+
+    *n->done_end = r;
+    n->done_end = &r->next_done;
+    if (write(n->fd, &one, sizeof(one)) < 0)
+        return;
+}
 
 static struct wake settle(struct pyn_rpc *r, enum pyn_rpc_state state)
 {
-    struct wake w = {.worker = r->notify ? NULL : r->worker, .fd = r->notify ? r->notify->fd : -1};
+    struct wake w = {.worker = r->notify ? NULL : r->worker};
 
     r->state = state;
     if (r->notify) {
-        *r->notify->done_end = r;
-        r->notify->done_end = &r->next_done;
+        tell_loop(r->notify, r);
     } else if (!r->worker) {
         atomic_fetch_add(&r->refs, 1);
         w.waiter = r;
@@ -77,8 +85,6 @@ static struct wake settle(struct pyn_rpc *r, enum pyn_rpc_state state)
 
 static void tell(struct pyn_rpc_table *t, struct wake w)
 {
-    uint64_t one = 1;
-
     if (w.waiter) { /* who is woken may run at once, in this thread's place, and wants the lock */
         pthread_cond_signal(&w.waiter->cond);
         pyn_rpc_unref(w.waiter);
@@ -87,13 +93,11 @@ static void tell(struct pyn_rpc_table *t, struct wake w)
      * When it is this thread, which reads while it waits, it looks as soon as it has read. */
     if (w.worker && w.worker != pyn_run_worker())
         pyn_pool_poke(t->service->pool, w.worker);
-    if (w.fd >= 0 && write(w.fd, &one, sizeof(one)) < 0)
-        pyn_log(PYN_DEBUG, "rpc", "an event loop went away with an answer on its way");
 }
 
 static void replied(struct pyn_rpc_table *t, uint64_t id, struct pyn_span value, struct pyn_block *block)
 {
-    struct wake w = {.fd = -1};
+    struct wake w = {NULL, NULL};
     struct pyn_rpc *r;
 
     pthread_mutex_lock(&t->lock);
@@ -172,7 +176,7 @@ static void lose(struct pyn_rpc_table *t, bool (*match)(const struct pyn_rpc *r,
 {
     for (unsigned i = 0; i < PYN_RPC_BUCKETS && pyn_rpc_count(t) > 0; i++) {
         for (;;) { /* one at a time: telling is done without the lock */
-            struct wake w = {.fd = -1};
+            struct wake w = {NULL, NULL};
             struct pyn_rpc *r;
             pthread_mutex_lock(&t->lock);
             for (r = t->buckets[i]; r && !(r->state == PYN_RPC_ASKED && match(r, what)); r = r->next)
