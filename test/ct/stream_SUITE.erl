@@ -129,7 +129,8 @@ collects_until(_Config) ->
     {error, timeout} = py:stream(itertools, count, [], #{}, 200),
     {error, timeout} = py:stream_eval(<<"iter(int, 1)">>, #{}, 100),
     {ok, 4.0} = py:call(math, sqrt, [16]),
-    ?assertEqual(0, info(stuck)),
+    %% They come back; to let millions of items go may take a busy machine longer than a worker has.
+    pyn_ct:wait_until(fun() -> info(stuck) =:= 0 end),
     nothing_left().
 
 %%% As they come
