@@ -18,8 +18,7 @@ static void find_run(void *ctx, struct pyn_worker *w, struct pyn_job *job)
         return;
     c->worker = w;
     c->job = job;
-    c->of = (struct pyn_outer){r->deadline, r->outer_run, r->context ? pyn_context_ref(r->context) : NULL, r->depth,
-                               r->job.helps};
+    c->of = pyn_request_outer(r);
 }
 
 /* r has no more time than what it is nested in, and is nested deeper. */

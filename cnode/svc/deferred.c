@@ -119,8 +119,7 @@ bool pyn_deferred_outer(struct pyn_deferred *d, uint64_t id, struct pyn_outer *o
     pthread_mutex_lock(&d->lock);
     r = pyn_late_get(d, id);
     if (r)
-        *outer = (struct pyn_outer){r->deadline, r->outer_run, r->context ? pyn_context_ref(r->context) : NULL,
-                                    r->depth, r->job.helps};
+        *outer = pyn_request_outer(r);
     pthread_mutex_unlock(&d->lock);
     return r != NULL;
 }

@@ -39,16 +39,8 @@ void pyn_deferred_leave(struct pyn_deferred *d, struct pyn_request *r);
 
 /* A new reference to the request of that number, while its coroutine runs and was not called off; NULL: none. */
 struct pyn_request *pyn_deferred_find(struct pyn_deferred *d, uint64_t id);
-/* What a call that is nested in a coroutine takes over from its request. */
-struct pyn_outer {
-    uint64_t deadline;
-    uint64_t outer_run;
-    struct pyn_context *context; /* a reference, or NULL */
-    unsigned depth;
-    bool helps; /* a thread of Python's own may wait for it, see sched/help.c */
-};
-
-/* Of the one of that number, called off or not. false: there is none, and nothing was written. */
+/* What a call that is nested in it takes over from the one of that number, called off or not. false: there is none, and
+ * nothing was written. */
 bool pyn_deferred_outer(struct pyn_deferred *d, uint64_t id, struct pyn_outer *outer);
 
 /* Ends all that match: answered with reason (NULL: not at all), their tasks cancelled. match runs under the lock. true:

@@ -72,37 +72,33 @@ static bool is_blocked(const struct pyn_loop *l, uint64_t now)
     return pyn_runner_look(l->runner, &since) != 0 && since + BLOCKED_AFTER < now;
 }
 
-/* lock held. Of the spots from..to. */
-static unsigned choose_among(struct pyn_deferred *d, unsigned from, unsigned to, int group, unsigned first, bool nested)
+/* Lower is better. Any preferred one comes before the others, which are for where there is none: in other interpreters,
+ * or when all of them wait for what the coroutine is nested in. Of each kind, those that are blocked come last. */
+static unsigned rank_of(const struct pyn_deferred *d, unsigned spot, uint64_t now)
+{
+    return (spot > d->preferred ? 2 : 0) + (is_blocked(d->spots[spot].loop, now) ? 1 : 0);
+}
+
+unsigned pyn_spot_choose(struct pyn_deferred *d, int group, unsigned first, bool nested)
 {
     uint64_t now = pyn_now();
-    unsigned best = 0, best_count = 0;
-    bool best_blocked = true;
+    unsigned best = 0, best_count = 0, best_rank = 0;
 
     for (unsigned i = 0; i < d->spot_count; i++) {
         unsigned at = (first + i) % d->spot_count;
         const struct pyn_spot *spot = &d->spots[at];
         unsigned count = atomic_load_explicit(&spot->count, memory_order_relaxed);
-        bool blocked;
-        if (at < from || at > to || !spot->used || spot->group != group ||
-            (nested && spot->loop && spot->loop->blocking > 0))
+        unsigned rank;
+        if (!spot->used || spot->group != group || (nested && spot->loop && spot->loop->blocking > 0))
             continue;
-        blocked = is_blocked(spot->loop, now);
-        if (best == 0 || blocked < best_blocked || (blocked == best_blocked && count < best_count)) {
+        rank = rank_of(d, at, now);
+        if (best == 0 || rank < best_rank || (rank == best_rank && count < best_count)) {
             best = at;
             best_count = count;
-            best_blocked = blocked;
+            best_rank = rank;
         }
     }
     return best;
-}
-
-/* One of the others where the preferred ones are in other interpreters, or wait for what this is nested in. */
-unsigned pyn_spot_choose(struct pyn_deferred *d, int group, unsigned first, bool nested)
-{
-    unsigned spot = choose_among(d, 1, d->preferred, group, first, nested);
-
-    return spot ? spot : choose_among(d, d->preferred + 1, d->spot_count, group, first, nested);
 }
 
 void pyn_spot_take(struct pyn_deferred *d, struct pyn_request *r, unsigned spot)

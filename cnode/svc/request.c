@@ -116,3 +116,14 @@ bool pyn_request_claim(struct pyn_request *r)
 {
     return !atomic_exchange_explicit(&r->answered, true, memory_order_acq_rel);
 }
+
+struct pyn_outer pyn_request_outer(const struct pyn_request *r)
+{
+    return (struct pyn_outer){
+        .deadline = r->deadline,
+        .outer_run = r->outer_run,
+        .context = r->context ? pyn_context_ref(r->context) : NULL,
+        .depth = r->depth,
+        .helps = r->job.helps,
+    };
+}

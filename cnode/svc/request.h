@@ -65,6 +65,15 @@ struct pyn_request {
     struct pyn_late late;
 };
 
+/* What a call that is nested in a request takes over from it. */
+struct pyn_outer {
+    uint64_t deadline;
+    uint64_t outer_run;
+    struct pyn_context *context; /* a reference, or NULL */
+    unsigned depth;
+    bool helps; /* a thread of Python's own may wait for it, see sched/help.c */
+};
+
 /* A request with one reference, which takes references of its own on link and block; a stream that it opens has its
  * id as number. NULL: out of memory. */
 struct pyn_request *pyn_request_new(struct pyn_link *link, struct pyn_block *block, const struct pyn_parsed *p,
@@ -78,6 +87,8 @@ void pyn_request_unref(struct pyn_request *r);
 void pyn_request_release_block(struct pyn_request *r);
 /* true for the one who may answer. */
 bool pyn_request_claim(struct pyn_request *r);
+
+struct pyn_outer pyn_request_outer(const struct pyn_request *r);
 
 static inline struct pyn_request *pyn_request_of(struct pyn_job *job)
 {
