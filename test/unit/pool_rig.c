@@ -138,3 +138,11 @@ void pool_rig_init_tasks(struct task *tasks, int count)
     for (int i = 0; i < count; i++)
         tasks[i] = (struct task){.job = {.group = PYN_ANY_GROUP}};
 }
+
+void pool_rig_hold(struct task *t, sem_t *hold, sem_t *began)
+{
+    sem_init(hold, 0, 0);
+    sem_init(began, 0, 0);
+    t->wait = hold;
+    t->began = began;
+}

@@ -40,5 +40,7 @@ void pool_rig_stop(struct fake *f);
 void pool_rig_deliver(struct fake *f, struct task *tasks, int count);
 void pool_rig_wait_ran(struct fake *f, int count);
 void pool_rig_init_tasks(struct task *tasks, int count);
+/* The task says when it begins, and then waits. Both start at 0. */
+void pool_rig_hold(struct task *t, sem_t *hold, sem_t *began);
 
 #endif

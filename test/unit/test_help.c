@@ -91,13 +91,10 @@ START_TEST(a_stuck_interpreter_is_served)
     struct pyn_pool_stats stats;
     sem_t hold, began;
 
-    sem_init(&hold, 0, 0);
-    sem_init(&began, 0, 0);
     pool_rig_init_tasks(tasks, 4);
     for (int i = 0; i < 4; i++)
         tasks[i].job.group = 1;
-    tasks[0].wait = &hold;
-    tasks[0].began = &began;
+    pool_rig_hold(tasks, &hold, &began);
     tasks[0].estimate = PYN_SECOND;
     ck_assert(pool_rig_start(&f, 2, 0, true));
     pool_rig_deliver(&f, tasks, 1);
@@ -140,11 +137,8 @@ START_TEST(a_free_worker)
     struct task tasks[2];
     sem_t hold, began;
 
-    sem_init(&hold, 0, 0);
-    sem_init(&began, 0, 0);
     pool_rig_init_tasks(tasks, 2);
-    tasks[0].wait = &hold;
-    tasks[0].began = &began;
+    pool_rig_hold(tasks, &hold, &began);
     tasks[1].bind = 1;
     ck_assert(pool_rig_start(&f, 1, 0, true));
     ck_assert(pyn_pool_has_free(f.pool));
@@ -167,11 +161,8 @@ START_TEST(a_helper_that_does_not_start)
     struct task tasks[3];
     sem_t hold, began;
 
-    sem_init(&hold, 0, 0);
-    sem_init(&began, 0, 0);
     pool_rig_init_tasks(tasks, 3);
-    tasks[0].wait = &hold;
-    tasks[0].began = &began;
+    pool_rig_hold(tasks, &hold, &began);
     tasks[0].estimate = PYN_SECOND;
     for (int i = 1; i < 3; i++) {
         tasks[i].job.group = 0;

@@ -18,12 +18,9 @@ START_TEST(jobs_left_at_the_stop_are_dropped)
     struct task tasks[3];
     sem_t hold, began;
 
-    sem_init(&hold, 0, 0);
-    sem_init(&began, 0, 0);
     pool_rig_init_tasks(tasks, 3);
     ck_assert(pool_rig_start(&f, 1, 0, true));
-    tasks[0].wait = &hold;
-    tasks[0].began = &began;
+    pool_rig_hold(tasks, &hold, &began);
     tasks[1].job.group = 3; /* a group that nobody serves */
     tasks[2].job.group = 3;
     tasks[2].job.nests = true;
@@ -301,11 +298,8 @@ START_TEST(the_watchdog_deposes_a_busy_leader)
     struct pyn_pool_stats stats;
     sem_t hold, began;
 
-    sem_init(&hold, 0, 0);
-    sem_init(&began, 0, 0);
     pool_rig_init_tasks(tasks, 40);
-    tasks[0].wait = &hold;
-    tasks[0].began = &began;
+    pool_rig_hold(tasks, &hold, &began);
     ck_assert(pool_rig_start(&f, 2, 0, false));
     do { /* until a worker has taken the turn over from the io thread */
         pyn_pool_stats(f.pool, &stats);
