@@ -49,12 +49,17 @@ static enum pyn_epmd_result first(struct pyn_registration *r, const struct pyn_w
 {
     uint64_t taken_until = pyn_deadline_in(pyn_now(), TAKEN_MS);
     uint64_t pause_ms = RETRY_MIN_MS;
+    enum pyn_epmd_result before = PYN_EPMD_TIMED_OUT;
 
     for (;;) {
         enum pyn_epmd_result result = attempt(r, w, &r->creation);
         struct pyn_wait pause = pyn_wait_step(w, pyn_jitter(pause_ms));
         bool give_up = result == PYN_EPMD_OK || result == PYN_EPMD_STOPPED || pause.deadline >= w->deadline ||
                        (result == PYN_EPMD_TAKEN && pyn_now() >= taken_until);
+        /* An attempt that the end of the time cut short says less than the one before it. */
+        if (result == PYN_EPMD_TIMED_OUT)
+            result = before;
+        before = result;
         if (give_up || !pyn_wait_out(&pause))
             return result;
         if (result != PYN_EPMD_TAKEN)

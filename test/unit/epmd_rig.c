@@ -101,7 +101,9 @@ static bool serve(struct epmd_rig *r, int i)
     atomic_fetch_add(&r->requests, 1);
     if (r->mode == EPMD_RIG_SILENT)
         return true;
-    if (r->mode == EPMD_RIG_GARBAGE)
+    if (r->mode == EPMD_RIG_GARBAGE_ONCE && atomic_load(&r->requests) > 1)
+        return true;
+    if (r->mode == EPMD_RIG_GARBAGE || r->mode == EPMD_RIG_GARBAGE_ONCE)
         answer(r->at[i].fd, "220 mail.example.org ready", 26);
     else if (r->mode != EPMD_RIG_RUDE && m[2] == 120)
         return alive2(r, i, m);

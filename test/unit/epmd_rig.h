@@ -13,10 +13,11 @@ enum { EPMD_RIG_CONNECTIONS = 64, EPMD_RIG_WAIT_MS = 20000 };
 
 enum epmd_rig_mode {
     EPMD_RIG_GOOD,
-    EPMD_RIG_OLD,     /* answers ALIVE2_RESP with a small creation */
-    EPMD_RIG_SILENT,  /* reads and says nothing */
-    EPMD_RIG_GARBAGE, /* answers with bytes of its own */
-    EPMD_RIG_RUDE,    /* closes at once */
+    EPMD_RIG_OLD,          /* answers ALIVE2_RESP with a small creation */
+    EPMD_RIG_SILENT,       /* reads and says nothing */
+    EPMD_RIG_GARBAGE,      /* answers with bytes of its own */
+    EPMD_RIG_GARBAGE_ONCE, /* then it is silent */
+    EPMD_RIG_RUDE,         /* closes at once */
 };
 
 struct epmd_rig {

@@ -54,9 +54,22 @@ START_TEST(something_else_answers)
     enum pyn_epmd_result result;
 
     epmd_rig_start(&rig, 0, EPMD_RIG_GARBAGE);
-    ck_assert_ptr_null(start(rig.port, 300, &result));
+    ck_assert_ptr_null(start(rig.port, 1000, &result));
     ck_assert_int_eq(result, PYN_EPMD_BROKEN);
     ck_assert_ptr_nonnull(strstr(error, "not epmd"));
+    epmd_rig_stop(&rig);
+}
+END_TEST
+
+/* The last attempt hangs until the time is over: the reason is still that of the one before. */
+START_TEST(the_reason_is_not_lost)
+{
+    enum pyn_epmd_result result;
+
+    epmd_rig_start(&rig, 0, EPMD_RIG_GARBAGE_ONCE);
+    ck_assert_ptr_null(start(rig.port, 1000, &result));
+    ck_assert_int_eq(result, PYN_EPMD_BROKEN);
+    ck_assert_uint_ge(atomic_load(&rig.requests), 2);
     epmd_rig_stop(&rig);
 }
 END_TEST
@@ -169,6 +182,7 @@ int main(void)
     tcase_add_checked_fixture(limits, setup, teardown);
     tcase_add_test(limits, nobody_answers);
     tcase_add_test(limits, something_else_answers);
+    tcase_add_test(limits, the_reason_is_not_lost);
     tcase_add_test(limits, stopped_while_it_tries);
     tcase_add_test(core, the_name_is_taken);
     tcase_add_test(core, registered_as_long_as_it_lives);
