@@ -196,6 +196,8 @@ callbacks(#{peer := Peer}, Short) ->
         {"state_incr", fun() -> Beam([{incr, bench}], 1, N) end, fun() -> Python(increments, [N], N) end},
         {"state_incr by 8 threads", fun() -> Beam([{incr, bench}], 8, N div 4) end,
          fun() -> Python(increments_by_threads, [N div 4, 8], 8 * (N div 4)) end},
+        {"the same to one process", fun() -> Beam([{incr, bench}], 1, N) end,
+         fun() -> Python(increments_by_threads, [N div 4, 8], 8 * (N div 4)) end},
         {"state_set and state_get", fun() -> Beam([{store, config, Small}, {fetch, config}], 1, N) end,
          fun() -> Python(get_and_set, [N], N) end},
         {"Python -> Erlang -> Python", fun() -> Python(calls, [N], N) + one_way(N) end, fun() -> Python(nested, [N], N) end}

@@ -1,5 +1,4 @@
 /* Contexts from a peer's side, frame by frame: svc/bind.c, and what it asks of the pool and the watchdog. */
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +6,7 @@
 
 #include "unit/notation.h"
 #include "unit/service_rig.h"
+#include "unit/suite.h"
 
 static struct service_rig rig;
 
@@ -182,8 +182,6 @@ int main(void)
     Suite *suite = suite_create("bind");
     TCase *limits = tcase_create("Limits");
     TCase *core = tcase_create("Core");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(limits, setup, NULL);
     tcase_add_loop_test(limits, bad_requests, 0, (int)(sizeof(bad) / sizeof(bad[0])));
@@ -197,9 +195,5 @@ int main(void)
     tcase_add_test(core, a_stuck_worker);
     tcase_set_timeout(core, 30);
     suite_add_tcase(suite, core);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_run(suite);
 }

@@ -1,8 +1,9 @@
-#include <check.h>
 #include <pthread.h>
 #include <string.h>
 
 #include "base/block.h"
+
+#include "unit/suite.h"
 
 /* --- Core --- */
 
@@ -91,11 +92,5 @@ static Suite *block_suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(block_suite());
-    int failed;
-
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_run(block_suite());
 }

@@ -1,7 +1,8 @@
-#include <check.h>
 #include <string.h>
 
 #include "base/buf.h"
+
+#include "unit/suite.h"
 
 /* --- Core --- */
 
@@ -157,11 +158,5 @@ static Suite *buf_suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(buf_suite());
-    int failed;
-
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_run(buf_suite());
 }

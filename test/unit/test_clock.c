@@ -1,7 +1,8 @@
-#include <check.h>
 #include <limits.h>
 
 #include "base/clock.h"
+
+#include "unit/suite.h"
 
 /* --- Core --- */
 
@@ -81,11 +82,5 @@ static Suite *clock_suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(clock_suite());
-    int failed;
-
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_run(clock_suite());
 }

@@ -1,6 +1,5 @@
 #include "app/config.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +7,8 @@
 
 #include "app/cli.h"
 #include "app/options.h"
+
+#include "unit/suite.h"
 
 enum { ARGS_MAX = 160 };
 
@@ -377,8 +378,6 @@ int main(void)
     Suite *s = suite_create("config");
     TCase *core = tcase_create("Core");
     TCase *limits = tcase_create("Limits");
-    SRunner *sr = srunner_create(s);
-    int failed;
 
     tcase_add_checked_fixture(core, NULL, teardown);
     tcase_add_loop_test(core, refuses_bad_arguments, 0, (int)(sizeof(bad_args) / sizeof(bad_args[0])));
@@ -399,8 +398,5 @@ int main(void)
     tcase_add_test(limits, bounds_paths);
     tcase_add_test(limits, survives_a_small_error_buffer);
     suite_add_tcase(s, limits);
-    srunner_run_all(sr, CK_NORMAL);
-    failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed ? 1 : 0;
+    return suite_run(s);
 }

@@ -1,5 +1,4 @@
 /* The coordinator is a listener of our own with another name, its port known to an epmd in a thread. */
-#include <check.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -11,6 +10,7 @@
 
 #include "unit/epmd_rig.h"
 #include "unit/link_rig.h"
+#include "unit/suite.h"
 
 #define OURS "m@127.0.0.1"
 #define THEIRS "z@127.0.0.1"
@@ -249,8 +249,6 @@ int main(void)
     Suite *s = suite_create("connector");
     TCase *core = tcase_create("Core");
     TCase *limits = tcase_create("Limits");
-    SRunner *r = srunner_create(s);
-    int failed;
 
     tcase_set_timeout(core, 30);
     tcase_set_timeout(limits, 30);
@@ -268,8 +266,5 @@ int main(void)
     tcase_add_test(core, a_peer_that_is_already_at_it_goes_first);
     suite_add_tcase(s, core);
     suite_add_tcase(s, limits);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

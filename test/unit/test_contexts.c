@@ -1,11 +1,11 @@
 /* The table of contexts. Workers are only compared. */
-#include <check.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "sched/pool.h"
 #include "svc/contexts.h"
+
+#include "unit/suite.h"
 
 static struct pyn_worker workers[8];
 
@@ -234,8 +234,6 @@ int main(void)
     Suite *suite = suite_create("contexts");
     TCase *limits = tcase_create("Limits");
     TCase *core = tcase_create("Core");
-    SRunner *runner;
-    int failed;
 
     tcase_add_test(limits, nothing_is_there_at_first);
     tcase_add_test(limits, no_more_places_than_workers);
@@ -247,9 +245,5 @@ int main(void)
     tcase_add_test(core, left_at_the_end);
     tcase_add_test(core, several_threads);
     suite_add_tcase(suite, core);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_run(suite);
 }

@@ -1,10 +1,11 @@
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "dist/control.h"
 #include "etf/reader.h"
 #include "etf/writer.h"
+
+#include "unit/suite.h"
 
 /* --- Terms by letters: each test frame is a row of them --- */
 
@@ -463,8 +464,6 @@ int main(void)
     Suite *s = suite_create("control");
     TCase *limits = tcase_create("Limits");
     TCase *core = tcase_create("Core");
-    SRunner *runner;
-    int failed;
 
     tcase_add_loop_test(limits, garbage_is_malformed, 0, (int)(sizeof(garbage) / sizeof(*garbage)));
     tcase_add_loop_test(limits, wrong_shape_is_malformed, 0, (int)(sizeof(bad) / sizeof(*bad)));
@@ -477,9 +476,5 @@ int main(void)
     tcase_add_test(core, built_signals_are_understood);
     suite_add_tcase(s, limits);
     suite_add_tcase(s, core);
-    runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_run(s);
 }

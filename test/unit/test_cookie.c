@@ -1,4 +1,3 @@
-#include <check.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,6 +6,8 @@
 #include <unistd.h>
 
 #include "dist/cookie.h"
+
+#include "unit/suite.h"
 
 static char dir[64];
 static char path[128];
@@ -186,8 +187,6 @@ int main(void)
     Suite *s = suite_create("cookie");
     TCase *core = tcase_create("Core");
     TCase *limits = tcase_create("Limits");
-    SRunner *r = srunner_create(s);
-    int failed;
 
     tcase_add_checked_fixture(core, setup, teardown);
     tcase_add_checked_fixture(limits, setup, teardown);
@@ -201,8 +200,5 @@ int main(void)
     tcase_add_test(core, one_is_made_when_there_is_none);
     suite_add_tcase(s, core);
     suite_add_tcase(s, limits);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -1,9 +1,9 @@
-#include <check.h>
 #include <stdlib.h>
 
 #include "py/decode.h"
 #include "unit/cases.h"
 #include "unit/python.h"
+#include "unit/suite.h"
 
 /* The table of the API contract, Erlang -> Python. term: as in test cases' input.hex, without the version byte. */
 
@@ -342,7 +342,6 @@ int main(void)
 {
     Suite *s = suite_create("decode");
     TCase *core = tcase_create("Core"), *limits = tcase_create("Limits");
-    SRunner *r = srunner_create(s);
     int failed;
 
     tcase_add_loop_test(core, test_errors, 0, sizeof(errors) / sizeof(*errors));
@@ -358,10 +357,7 @@ int main(void)
     suite_add_tcase(s, core);
     suite_add_tcase(s, limits);
     python_start();
-    srunner_set_fork_status(r, CK_NOFORK); /* one Python for the whole program */
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
+    failed = suite_run_here(s);
     python_stop();
-    return failed == 0 ? 0 : 1;
+    return failed;
 }

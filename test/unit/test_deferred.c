@@ -1,6 +1,5 @@
 /* Requests whose answer comes later, from a peer's side: svc/deferred.c, loops.c, coroutines.c, and of chain.c what is
  * about them. */
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +8,7 @@
 #include "base/clock.h"
 #include "unit/link_rig.h"
 #include "unit/service_rig.h"
+#include "unit/suite.h"
 
 #define ASYNC ", #{}, #{async => true, timeout => infinity}}"
 
@@ -248,8 +248,6 @@ int main(void)
 {
     Suite *suite = suite_create("deferred");
     TCase *limits = tcase_create("Limits"), *core = tcase_create("Core");
-    SRunner *runner;
-    int failed;
 
     tcase_set_timeout(limits, 60);
     tcase_set_timeout(core, 60);
@@ -270,9 +268,5 @@ int main(void)
     tcase_add_test(core, preferred_workers);
     suite_add_tcase(suite, limits);
     suite_add_tcase(suite, core);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(suite);
 }

@@ -1,8 +1,9 @@
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/defs.h"
+
+#include "unit/suite.h"
 
 static struct pyn_span span_of(const char *text)
 {
@@ -94,11 +95,5 @@ static Suite *defs_suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(defs_suite());
-    int failed;
-
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_run(defs_suite());
 }

@@ -1,8 +1,9 @@
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "svc/due.h"
+
+#include "unit/suite.h"
 
 enum { MANY = 2000 };
 
@@ -126,8 +127,6 @@ int main(void)
 {
     Suite *suite = suite_create("due");
     TCase *limits = tcase_create("Limits"), *core = tcase_create("Core");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(limits, setup, teardown);
     tcase_add_checked_fixture(core, setup, teardown);
@@ -139,9 +138,5 @@ int main(void)
     tcase_add_test(core, from_anywhere);
     suite_add_tcase(suite, limits);
     suite_add_tcase(suite, core);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(suite);
 }

@@ -1,9 +1,9 @@
-#include <check.h>
 #include <string.h>
 
 #include "py/decode.h"
 #include "py/encode.h"
 #include "unit/python.h"
+#include "unit/suite.h"
 
 enum { MAX = 16 * 1024 * 1024 };
 
@@ -217,16 +217,11 @@ static Suite *buffer_suite(void)
 
 int main(void)
 {
-    SRunner *r;
     int failed;
 
     python_start();
     python_exec("import array, ctypes, functools, mmap");
-    r = srunner_create(buffer_suite());
-    srunner_set_fork_status(r, CK_NOFORK); /* one Python for the whole program */
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
+    failed = suite_run_here(buffer_suite());
     python_stop();
-    return failed == 0 ? 0 : 1;
+    return failed;
 }

@@ -1,4 +1,3 @@
-#include <check.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +6,7 @@
 #include "py/encode.h"
 #include "unit/cases.h"
 #include "unit/python.h"
+#include "unit/suite.h"
 
 enum { MAX = 16 * 1024 * 1024 };
 
@@ -177,16 +177,11 @@ static Suite *rare_suite(void)
 
 int main(void)
 {
-    SRunner *r;
     int failed;
 
     python_start();
     prepare();
-    r = srunner_create(rare_suite());
-    srunner_set_fork_status(r, CK_NOFORK); /* one Python for the whole program */
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
+    failed = suite_run_here(rare_suite());
     python_stop();
-    return failed == 0 ? 0 : 1;
+    return failed;
 }

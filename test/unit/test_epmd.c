@@ -1,4 +1,3 @@
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -7,6 +6,7 @@
 #include "dist/thread.h"
 
 #include "unit/epmd_rig.h"
+#include "unit/suite.h"
 
 static struct epmd_rig rig;
 
@@ -166,8 +166,6 @@ int main(void)
     Suite *s = suite_create("epmd");
     TCase *core = tcase_create("Core");
     TCase *limits = tcase_create("Limits");
-    SRunner *r = srunner_create(s);
-    int failed;
 
     tcase_add_test(limits, bad_epmds);
     tcase_add_test(limits, nobody_there);
@@ -178,8 +176,5 @@ int main(void)
     tcase_add_test(core, an_old_epmd_gives_a_small_creation);
     suite_add_tcase(s, core);
     suite_add_tcase(s, limits);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

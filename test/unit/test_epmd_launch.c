@@ -1,4 +1,3 @@
-#include <check.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,6 +6,8 @@
 #include <unistd.h>
 
 #include "dist/epmd.h"
+
+#include "unit/suite.h"
 
 static char dir[64], program[128], noted[128];
 static char old_path[4096];
@@ -93,8 +94,6 @@ int main(void)
     Suite *s = suite_create("epmd_launch");
     TCase *core = tcase_create("Core");
     TCase *limits = tcase_create("Limits");
-    SRunner *r = srunner_create(s);
-    int failed;
 
     tcase_add_checked_fixture(core, setup, teardown);
     tcase_add_checked_fixture(limits, setup, teardown);
@@ -103,8 +102,5 @@ int main(void)
     tcase_add_test(core, its_signals_are_as_usual);
     suite_add_tcase(s, core);
     suite_add_tcase(s, limits);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

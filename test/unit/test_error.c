@@ -1,10 +1,10 @@
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "py/decode.h"
 #include "py/error.h"
 #include "unit/python.h"
+#include "unit/suite.h"
 
 enum { ROUNDS = 100 };
 
@@ -303,7 +303,6 @@ static Suite *error_suite(void)
 
 int main(void)
 {
-    SRunner *r;
     int failed;
 
     python_start();
@@ -312,11 +311,7 @@ int main(void)
                 "    __repr__ = __str__\n"
                 "class Leaving(Exception):\n"
                 "    def __str__(self): raise SystemExit\n");
-    r = srunner_create(error_suite());
-    srunner_set_fork_status(r, CK_NOFORK); /* one Python for the whole program */
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
+    failed = suite_run_here(error_suite());
     python_stop();
-    return failed == 0 ? 0 : 1;
+    return failed;
 }

@@ -1,8 +1,8 @@
-#include <check.h>
 #include <pthread.h>
 
 #include "py/graveyard.h"
 #include "unit/python.h"
+#include "unit/suite.h"
 
 enum { THREADS = 4, GRAVES = 2000 };
 
@@ -142,7 +142,6 @@ int main(void)
 {
     Suite *s = suite_create("graveyard");
     TCase *core = tcase_create("Core"), *limits = tcase_create("Limits");
-    SRunner *r = srunner_create(s);
     int failed;
 
     tcase_add_test(core, test_waits_for_drain);
@@ -160,10 +159,7 @@ int main(void)
                 "    alive = 0\n"
                 "    def __init__(self): Counted.alive += 1\n"
                 "    def __del__(self): Counted.alive -= 1\n");
-    srunner_set_fork_status(r, CK_NOFORK); /* one Python for the whole program */
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
+    failed = suite_run_here(s);
     python_stop();
-    return failed == 0 ? 0 : 1;
+    return failed;
 }

@@ -1,9 +1,7 @@
 /* Both ends are ours (ei against ei over a socketpair); where a peer must misbehave, it is a script of bytes. */
-#include <check.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -11,6 +9,8 @@
 #include "base/buf.h"
 #include "dist/handshake.h"
 #include "dist/thread.h"
+
+#include "unit/suite.h"
 
 static struct pyn_handshakes *a; /* accepts */
 static struct pyn_handshakes *b; /* connects */
@@ -489,8 +489,6 @@ int main(void)
     Suite *s = suite_create("handshake");
     TCase *core = tcase_create("Core");
     TCase *limits = tcase_create("Limits");
-    SRunner *r = srunner_create(s);
-    int failed;
 
     tcase_set_timeout(core, 30);
     tcase_set_timeout(limits, 30);
@@ -513,8 +511,5 @@ int main(void)
     tcase_add_test(core, a_peer_that_believes_us_connected);
     suite_add_tcase(s, core);
     suite_add_tcase(s, limits);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

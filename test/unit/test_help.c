@@ -1,8 +1,8 @@
-#include <check.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
 #include "unit/pool_rig.h"
+#include "unit/suite.h"
 
 /* Every worker is busy, and every helper gets a job that keeps it. */
 START_TEST(a_job_that_helps_waits_for_nobody)
@@ -205,11 +205,5 @@ static Suite *help_suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(help_suite());
-    int failed;
-
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(help_suite());
 }

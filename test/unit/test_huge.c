@@ -1,8 +1,9 @@
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/huge.h"
+
+#include "unit/suite.h"
 
 static const size_t sizes[] = {0, 1, 4095, 4096, 4 * 1024 * 1024 - 1, 4 * 1024 * 1024, 9 * 1024 * 1024 + 5};
 
@@ -32,16 +33,10 @@ int main(void)
 {
     Suite *suite = suite_create("huge");
     TCase *limits = tcase_create("Limits"), *core = tcase_create("Core");
-    SRunner *runner;
-    int failed;
 
     tcase_add_test(limits, nowhere);
     tcase_add_loop_test(core, no_byte_changes, 0, sizeof(sizes) / sizeof(sizes[0]));
     suite_add_tcase(suite, limits);
     suite_add_tcase(suite, core);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(suite);
 }

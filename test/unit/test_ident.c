@@ -1,10 +1,11 @@
-#include <check.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "dist/ident.h"
+
+#include "unit/suite.h"
 
 START_TEST(names_of_peers)
 {
@@ -162,8 +163,6 @@ int main(void)
     Suite *s = suite_create("ident");
     TCase *core = tcase_create("Core");
     TCase *limits = tcase_create("Limits");
-    SRunner *r = srunner_create(s);
-    int failed;
 
     tcase_add_test(core, names_of_peers);
     tcase_add_test(core, our_name_as_given);
@@ -173,8 +172,5 @@ int main(void)
     tcase_add_test(limits, references_are_all_different);
     suite_add_tcase(s, core);
     suite_add_tcase(s, limits);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

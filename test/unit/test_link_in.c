@@ -1,4 +1,3 @@
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -7,6 +6,7 @@
 #include "base/clock.h"
 #include "dist/link_private.h"
 #include "unit/link_rig.h"
+#include "unit/suite.h"
 
 enum { MAX_FRAME = 1 << 20, MAX_OUTPUT = 1 << 20 };
 
@@ -246,8 +246,6 @@ int main(void)
     Suite *s = suite_create("link_in");
     TCase *limits = tcase_create("Limits");
     TCase *core = tcase_create("Core");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(limits, setup, teardown);
     tcase_add_checked_fixture(core, setup, teardown);
@@ -256,9 +254,5 @@ int main(void)
     add_tests(limits, core);
     suite_add_tcase(s, limits);
     suite_add_tcase(s, core);
-    runner = srunner_create(s);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -1,4 +1,3 @@
-#include <check.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +11,7 @@
 
 #include "unit/epmd_rig.h"
 #include "unit/link_rig.h"
+#include "unit/suite.h"
 
 static struct rig rig;
 static struct pyn_handshakes *us;
@@ -303,8 +303,6 @@ int main(void)
     Suite *s = suite_create("listener");
     TCase *core = tcase_create("Core");
     TCase *limits = tcase_create("Limits");
-    SRunner *r = srunner_create(s);
-    int failed;
 
     tcase_set_timeout(core, 30);
     tcase_set_timeout(limits, 30);
@@ -322,8 +320,5 @@ int main(void)
     tcase_add_test(core, a_stop_waits_for_nobody);
     suite_add_tcase(s, core);
     suite_add_tcase(s, limits);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -1,4 +1,3 @@
-#include <check.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,6 +5,8 @@
 #include <unistd.h>
 
 #include "base/log.h"
+
+#include "unit/suite.h"
 
 enum { CAUGHT = 64 * 1024 };
 
@@ -199,11 +200,5 @@ static Suite *log_suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(log_suite());
-    int failed;
-
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_run(log_suite());
 }

@@ -1,6 +1,7 @@
-#include <check.h>
 
 #include "dist/loglimit.h"
+
+#include "unit/suite.h"
 
 START_TEST(so_many_lines_in_a_window)
 {
@@ -73,8 +74,6 @@ int main(void)
     Suite *s = suite_create("loglimit");
     TCase *core = tcase_create("Core");
     TCase *limits = tcase_create("Limits");
-    SRunner *r = srunner_create(s);
-    int failed;
 
     tcase_add_test(core, so_many_lines_in_a_window);
     tcase_add_test(core, the_count_is_told_once);
@@ -82,8 +81,5 @@ int main(void)
     tcase_add_test(limits, no_lines_at_all);
     suite_add_tcase(s, core);
     suite_add_tcase(s, limits);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

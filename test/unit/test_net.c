@@ -1,4 +1,3 @@
-#include <check.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -7,6 +6,8 @@
 
 #include "dist/net.h"
 #include "dist/thread.h"
+
+#include "unit/suite.h"
 
 static struct pyn_wait wait_ms(uint64_t ms)
 {
@@ -152,8 +153,6 @@ int main(void)
     Suite *s = suite_create("net");
     TCase *core = tcase_create("Core");
     TCase *limits = tcase_create("Limits");
-    SRunner *r = srunner_create(s);
-    int failed;
 
     tcase_add_test(core, addresses_are_numeric);
     tcase_add_test(core, reads_are_whole_or_an_error);
@@ -164,8 +163,5 @@ int main(void)
     tcase_add_test(limits, steps_do_not_outlast_the_whole);
     suite_add_tcase(s, core);
     suite_add_tcase(s, limits);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -1,5 +1,4 @@
 /* Whole nodes of ours, with an epmd in a thread. */
-#include <check.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -8,6 +7,7 @@
 
 #include "unit/epmd_rig.h"
 #include "unit/link_rig.h"
+#include "unit/suite.h"
 
 static struct epmd_rig epmd;
 
@@ -224,8 +224,6 @@ int main(void)
     Suite *s = suite_create("node");
     TCase *core = tcase_create("Core");
     TCase *limits = tcase_create("Limits");
-    SRunner *r = srunner_create(s);
-    int failed;
 
     tcase_set_timeout(core, 60);
     tcase_set_timeout(limits, 60);
@@ -241,8 +239,5 @@ int main(void)
     tcase_add_test(core, stopped_nodes_stay_askable);
     suite_add_tcase(s, core);
     suite_add_tcase(s, limits);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

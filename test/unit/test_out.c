@@ -1,7 +1,8 @@
-#include <check.h>
 #include <string.h>
 
 #include "base/out.h"
+
+#include "unit/suite.h"
 
 static void count_release(void *owner)
 {
@@ -165,11 +166,5 @@ static Suite *out_suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(out_suite());
-    int failed;
-
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_run(out_suite());
 }

@@ -1,7 +1,8 @@
-#include <check.h>
 #include <poll.h>
 
 #include "dist/pending.h"
+
+#include "unit/suite.h"
 
 static bool cancelled(const struct pyn_pending *p)
 {
@@ -114,8 +115,6 @@ int main(void)
     Suite *s = suite_create("pending");
     TCase *core = tcase_create("Core");
     TCase *limits = tcase_create("Limits");
-    SRunner *r = srunner_create(s);
-    int failed;
 
     tcase_add_checked_fixture(core, setup, teardown);
     tcase_add_checked_fixture(limits, setup, teardown);
@@ -126,8 +125,5 @@ int main(void)
     tcase_add_test(limits, many_come_and_go_in_any_order);
     suite_add_tcase(s, core);
     suite_add_tcase(s, limits);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -1,10 +1,10 @@
-#include <check.h>
 #include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "svc/pins.h"
+
+#include "unit/suite.h"
 
 static struct pyn_span span_of(const char *text)
 {
@@ -175,8 +175,6 @@ int main(void)
 {
     Suite *suite = suite_create("pins");
     TCase *limits = tcase_create("Limits"), *core = tcase_create("Core");
-    SRunner *runner;
-    int failed;
 
     tcase_add_test(limits, nothing_is_known_at_first);
     tcase_add_test(limits, full_tables_make_room);
@@ -188,9 +186,5 @@ int main(void)
     tcase_add_test(core, any_thread);
     suite_add_tcase(suite, limits);
     suite_add_tcase(suite, core);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(suite);
 }

@@ -1,8 +1,8 @@
-#include <check.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
 #include "unit/pool_rig.h"
+#include "unit/suite.h"
 
 START_TEST(failed_start_stops_the_others)
 {
@@ -374,11 +374,5 @@ static Suite *pool_suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(pool_suite());
-    int failed;
-
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(pool_suite());
 }

@@ -1,4 +1,3 @@
-#include <check.h>
 #include <stdlib.h>
 
 #include "dist/control.h"
@@ -7,6 +6,7 @@
 #include "svc/proto.h"
 #include "unit/cases.h"
 #include "unit/notation.h"
+#include "unit/suite.h"
 #include "unit/terms.h"
 
 #define MAX (1 << 20)
@@ -512,8 +512,6 @@ int main(void)
 {
     Suite *suite = suite_create("proto");
     TCase *limits = tcase_create("Limits"), *core = tcase_create("Core");
-    SRunner *runner;
-    int failed;
 
     ADD(limits, what_is_in_no_form, no_form);
     ADD(limits, bad_requests_have_a_sentence, bad_requests);
@@ -530,9 +528,5 @@ int main(void)
     ADD(core, answers_are_whole_frames, results);
     suite_add_tcase(suite, limits);
     suite_add_tcase(suite, core);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(suite);
 }

@@ -1,10 +1,10 @@
 /* What options say, alone and as part of a request; the rest of the protocol is in test_proto.c. */
-#include <check.h>
 #include <stdlib.h>
 
 #include "etf/writer.h"
 #include "svc/proto_private.h"
 #include "unit/notation.h"
+#include "unit/suite.h"
 #include "unit/terms.h"
 
 #define MAX (1 << 20)
@@ -179,8 +179,6 @@ int main(void)
 {
     Suite *suite = suite_create("proto_options");
     TCase *limits = tcase_create("Limits"), *core = tcase_create("Core");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(limits, setup, teardown);
     tcase_add_checked_fixture(core, setup, teardown);
@@ -192,9 +190,5 @@ int main(void)
     tcase_add_test(core, a_timeout_stands_for_options);
     suite_add_tcase(suite, limits);
     suite_add_tcase(suite, core);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(suite);
 }

@@ -1,11 +1,11 @@
 /* Requests about streams; the rest of the protocol is in test_proto.c. */
-#include <check.h>
 #include <stdlib.h>
 
 #include "etf/writer.h"
 #include "svc/proto.h"
 #include "unit/cases.h"
 #include "unit/notation.h"
+#include "unit/suite.h"
 #include "unit/terms.h"
 
 #define MAX (1 << 20)
@@ -129,17 +129,11 @@ int main(void)
 {
     Suite *suite = suite_create("proto_streams");
     TCase *limits = tcase_create("Limits"), *core = tcase_create("Core");
-    SRunner *runner;
-    int failed;
 
     ADD(limits, bad_requests_have_a_sentence, bad_requests);
     ADD(limits, cut_at_every_byte, whole);
     ADD(core, streams_are_taken_apart, streams);
     suite_add_tcase(suite, limits);
     suite_add_tcase(suite, core);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(suite);
 }

@@ -1,7 +1,7 @@
-#include <check.h>
-#include <stdlib.h>
 
 #include "sched/queue.h"
+
+#include "unit/suite.h"
 
 static bool is_odd(void *ctx, struct pyn_job *job)
 {
@@ -59,17 +59,11 @@ int main(void)
 {
     Suite *suite = suite_create("queue");
     TCase *limits = tcase_create("Limits"), *core = tcase_create("Core");
-    SRunner *runner;
-    int failed;
 
     tcase_add_test(limits, empty_queue_gives_nothing);
     tcase_add_test(core, first_in_first_out);
     tcase_add_test(core, take_keeps_the_order_of_both);
     suite_add_tcase(suite, limits);
     suite_add_tcase(suite, core);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(suite);
 }

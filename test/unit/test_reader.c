@@ -1,10 +1,10 @@
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "etf/reader.h"
 #include "unit/cases.h"
+#include "unit/suite.h"
 #include "unit/token_text.h"
 #include "unit/tokens.h"
 
@@ -409,16 +409,12 @@ static Suite *reader_suite(void)
 
 int main(void)
 {
-    SRunner *runner;
     int failed;
 
     valid = cases_load("valid", &valid_count);
     invalid = cases_load("invalid", &invalid_count);
-    runner = srunner_create(reader_suite());
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
+    failed = suite_run(reader_suite());
     cases_free(valid, valid_count);
     cases_free(invalid, invalid_count);
-    return failed == 0 ? 0 : 1;
+    return failed;
 }

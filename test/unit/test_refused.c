@@ -1,9 +1,9 @@
-#include <check.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "svc/refused.h"
+
+#include "unit/suite.h"
 
 static struct pyn_span span_of(const char *text)
 {
@@ -81,8 +81,6 @@ int main(void)
 {
     Suite *suite = suite_create("refused");
     TCase *limits = tcase_create("Limits"), *core = tcase_create("Core");
-    SRunner *runner;
-    int failed;
 
     tcase_add_test(limits, empty_set_has_nothing);
     tcase_add_test(limits, full_set_takes_no_more);
@@ -90,9 +88,5 @@ int main(void)
     tcase_add_test(core, names_are_copied);
     suite_add_tcase(suite, limits);
     suite_add_tcase(suite, core);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(suite);
 }

@@ -1,4 +1,3 @@
-#include <check.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -7,6 +6,7 @@
 #include "dist/thread.h"
 
 #include "unit/epmd_rig.h"
+#include "unit/suite.h"
 
 static struct epmd_rig rig;
 static int stop_fd;
@@ -173,8 +173,6 @@ int main(void)
     Suite *s = suite_create("registration");
     TCase *core = tcase_create("Core");
     TCase *limits = tcase_create("Limits");
-    SRunner *r = srunner_create(s);
-    int failed;
 
     tcase_set_timeout(core, 30);
     tcase_set_timeout(limits, 30);
@@ -190,8 +188,5 @@ int main(void)
     tcase_add_test(core, epmd_may_come_late);
     suite_add_tcase(s, core);
     suite_add_tcase(s, limits);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

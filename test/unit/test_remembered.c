@@ -1,10 +1,10 @@
-#include <check.h>
 #include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "svc/remembered.h"
+
+#include "unit/suite.h"
 
 enum { GROUPS = 70 };
 
@@ -286,8 +286,6 @@ int main(void)
 {
     Suite *suite = suite_create("remembered");
     TCase *limits = tcase_create("Limits"), *core = tcase_create("Core");
-    SRunner *runner;
-    int failed;
 
     tcase_add_test(limits, empty_table);
     tcase_add_test(limits, too_many);
@@ -300,9 +298,5 @@ int main(void)
     tcase_add_test(core, threads_at_once);
     suite_add_tcase(suite, limits);
     suite_add_tcase(suite, core);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(suite);
 }

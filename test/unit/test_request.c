@@ -1,6 +1,4 @@
-#include <check.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -8,6 +6,7 @@
 #include "svc/request.h"
 
 #include "unit/link_rig.h"
+#include "unit/suite.h"
 
 enum { THREADS = 4 };
 
@@ -147,8 +146,6 @@ int main(void)
     Suite *s = suite_create("request");
     TCase *core = tcase_create("Core");
     TCase *limits = tcase_create("Limits");
-    SRunner *r = srunner_create(s);
-    int failed;
 
     tcase_add_checked_fixture(core, setup, teardown);
     tcase_add_checked_fixture(limits, setup, teardown);
@@ -159,8 +156,5 @@ int main(void)
     tcase_add_test(limits, nobody_to_keep);
     suite_add_tcase(s, core);
     suite_add_tcase(s, limits);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -1,9 +1,10 @@
-#include <check.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "dist/resolve.h"
 #include "dist/thread.h"
+
+#include "unit/suite.h"
 
 static struct pyn_wait wait_ms(uint64_t ms)
 {
@@ -62,8 +63,6 @@ int main(void)
     Suite *s = suite_create("resolve");
     TCase *core = tcase_create("Core");
     TCase *limits = tcase_create("Limits");
-    SRunner *r = srunner_create(s);
-    int failed;
 
     tcase_set_timeout(core, 30);
     tcase_add_test(core, an_unknown_host_is_an_error);
@@ -72,8 +71,5 @@ int main(void)
     tcase_add_test(limits, a_stop_is_not_held_up);
     suite_add_tcase(s, core);
     suite_add_tcase(s, limits);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

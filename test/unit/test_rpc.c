@@ -1,5 +1,4 @@
 /* Requests of Python to Erlang, many at once: svc/rpc.c. The test is the coordinator. */
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +6,7 @@
 
 #include "unit/link_rig.h"
 #include "unit/service_rig.h"
+#include "unit/suite.h"
 
 enum { THREADS = 8 };
 
@@ -133,8 +133,6 @@ int main(void)
 {
     Suite *s = suite_create("rpc");
     TCase *core = tcase_create("Core"), *limits = tcase_create("Limits");
-    SRunner *r = srunner_create(s);
-    int failed;
 
     tcase_set_timeout(core, 60);
     tcase_set_timeout(limits, 60);
@@ -145,8 +143,5 @@ int main(void)
     tcase_add_loop_test(core, each_gets_its_own, 1, THREADS + 1);
     suite_add_tcase(s, limits);
     suite_add_tcase(s, core);
-    srunner_run_all(r, CK_ENV);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

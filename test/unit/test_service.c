@@ -1,6 +1,5 @@
 /* The service from a peer's side, frame by frame: svc/service.c, dispatch.c, run.c, guard.c, admin.c, rpc.c, bridge.c.
  * What Python makes of values is tested elsewhere. */
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 #include "unit/link_rig.h"
 #include "unit/notation.h"
 #include "unit/service_rig.h"
+#include "unit/suite.h"
 
 static struct service_rig rig;
 
@@ -289,8 +289,6 @@ int main(void)
     Suite *s = suite_create("service");
     TCase *core = tcase_create("Core");
     TCase *limits = tcase_create("Limits");
-    SRunner *r = srunner_create(s);
-    int failed;
 
     tcase_set_timeout(core, 60);
     tcase_set_timeout(limits, 60);
@@ -310,8 +308,5 @@ int main(void)
     tcase_add_test(core, monitors);
     suite_add_tcase(s, core);
     suite_add_tcase(s, limits);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -1,9 +1,9 @@
 #include "app/signals.h"
 
-#include <check.h>
+#include "unit/suite.h"
+
 #include <poll.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -122,8 +122,6 @@ int main(void)
     Suite *s = suite_create("signals");
     TCase *core = tcase_create("Core");
     TCase *limits = tcase_create("Limits");
-    SRunner *sr = srunner_create(s);
-    int failed;
 
     tcase_add_checked_fixture(core, setup, teardown);
     tcase_add_loop_test(core, signal_makes_it_readable, 0, 2);
@@ -135,8 +133,5 @@ int main(void)
     tcase_add_checked_fixture(limits, setup, teardown);
     tcase_add_test(limits, refuses_without_descriptors);
     suite_add_tcase(s, limits);
-    srunner_run_all(sr, CK_NORMAL);
-    failed = srunner_ntests_failed(sr);
-    srunner_free(sr);
-    return failed ? 1 : 0;
+    return suite_run(s);
 }

@@ -1,12 +1,12 @@
 /* Waiting that asks before it sleeps. */
-#include <check.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "dist/spin.h"
+
+#include "unit/suite.h"
 
 static int epoll_fd, event_fd;
 static struct epoll_event events[2];
@@ -158,8 +158,6 @@ int main(void)
 {
     Suite *suite = suite_create("spin");
     TCase *limits = tcase_create("Limits"), *core = tcase_create("Core");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(limits, setup, teardown);
     tcase_add_checked_fixture(core, setup, teardown);
@@ -172,9 +170,5 @@ int main(void)
     tcase_add_test(core, a_slice_for_little_is_too_much);
     suite_add_tcase(suite, limits);
     suite_add_tcase(suite, core);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(suite);
 }

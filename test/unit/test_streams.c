@@ -1,8 +1,8 @@
-#include <check.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "svc/streams.h"
+
+#include "unit/suite.h"
 
 static const struct pyn_stream_place here = {.group = 3, .estimate = 17, .context = 9};
 
@@ -158,8 +158,6 @@ int main(void)
 {
     Suite *suite = suite_create("streams");
     TCase *limits = tcase_create("Limits"), *core = tcase_create("Core");
-    SRunner *runner;
-    int failed;
 
     tcase_add_test(limits, what_is_not_there);
     tcase_add_test(limits, a_full_table_takes_no_more);
@@ -169,9 +167,5 @@ int main(void)
     tcase_add_test(core, which_are_to_end);
     suite_add_tcase(suite, limits);
     suite_add_tcase(suite, core);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(suite);
 }

@@ -1,8 +1,9 @@
-#include <check.h>
 #include <pthread.h>
 #include <stdlib.h>
 
 #include "base/tally.h"
+
+#include "unit/suite.h"
 
 enum { MANY = 100000 };
 
@@ -203,8 +204,6 @@ int main(void)
 {
     Suite *suite = suite_create("tally");
     TCase *limits = tcase_create("Limits"), *core = tcase_create("Core");
-    SRunner *runner;
-    int failed;
 
     tcase_add_test(limits, nothing_is_known_before_the_start);
     tcase_add_test(limits, too_many_are_not_counted);
@@ -216,9 +215,5 @@ int main(void)
     tcase_set_timeout(core, 60);
     suite_add_tcase(suite, limits);
     suite_add_tcase(suite, core);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(suite);
 }

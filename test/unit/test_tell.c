@@ -1,6 +1,5 @@
 /* Messages of Python that may be lost, and the span that travels with requests: svc/tell.c, py/module_tell.c and
  * py/trace.c, from the coordinator's side. The test is the coordinator c, and the caller a. */
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +7,7 @@
 
 #include "unit/link_rig.h"
 #include "unit/service_rig.h"
+#include "unit/suite.h"
 
 static struct service_rig rig;
 static int coordinator, caller;
@@ -217,8 +217,6 @@ int main(void)
     Suite *s = suite_create("tell");
     TCase *core = tcase_create("Core");
     TCase *limits = tcase_create("Limits");
-    SRunner *r = srunner_create(s);
-    int failed;
 
     tcase_set_timeout(core, 60);
     tcase_set_timeout(limits, 60);
@@ -235,8 +233,5 @@ int main(void)
     tcase_add_test(core, the_callers_span_is_open);
     suite_add_tcase(s, core);
     suite_add_tcase(s, limits);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

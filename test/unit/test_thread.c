@@ -1,4 +1,3 @@
-#include <check.h>
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -6,6 +5,8 @@
 #include <unistd.h>
 
 #include "dist/thread.h"
+
+#include "unit/suite.h"
 
 static void *look_at_mask(void *arg)
 {
@@ -75,16 +76,11 @@ int main(void)
     Suite *s = suite_create("thread");
     TCase *core = tcase_create("Core");
     TCase *limits = tcase_create("Limits");
-    SRunner *r = srunner_create(s);
-    int failed;
 
     tcase_add_test(core, threads_take_no_signals);
     tcase_add_test(core, a_wake_is_up_or_down);
     tcase_add_test(limits, a_stack_that_is_too_small_is_refused);
     suite_add_tcase(s, core);
     suite_add_tcase(s, limits);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

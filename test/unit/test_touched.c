@@ -1,4 +1,3 @@
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -6,6 +5,7 @@
 #include "svc/touched.h"
 
 #include "unit/link_rig.h"
+#include "unit/suite.h"
 
 enum { MAX_FRAME = 4096, LINKS = PYN_TOUCHED + 3, PAYLOAD = 10 };
 
@@ -113,8 +113,6 @@ int main(void)
 {
     Suite *suite = suite_create("touched");
     TCase *limits = tcase_create("Limits"), *core = tcase_create("Core");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(limits, setup, teardown);
     tcase_add_checked_fixture(core, setup, teardown);
@@ -124,9 +122,5 @@ int main(void)
     tcase_add_test(core, together);
     suite_add_tcase(suite, limits);
     suite_add_tcase(suite, core);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(suite);
 }

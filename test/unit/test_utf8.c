@@ -1,9 +1,9 @@
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "etf/utf8.h"
 #include "unit/cases.h"
+#include "unit/suite.h"
 
 static struct pyn_span span_of(const char *text)
 {
@@ -210,11 +210,5 @@ static Suite *utf8_suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(utf8_suite());
-    int failed;
-
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_run(utf8_suite());
 }

@@ -1,5 +1,4 @@
 /* A worker that waits inside its job: for an answer that its own reading brings, for nested jobs, in an event loop. */
-#include <check.h>
 #include <semaphore.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -7,6 +6,8 @@
 
 #include "base/clock.h"
 #include "sched/pool.h"
+
+#include "unit/suite.h"
 
 enum { STACK = 512 * 1024, DEPTH = 100, MAX_WORKERS = 3 };
 
@@ -261,8 +262,6 @@ int main(void)
 {
     Suite *suite = suite_create("wait");
     TCase *limits = tcase_create("Limits"), *core = tcase_create("Core");
-    SRunner *runner;
-    int failed;
 
     tcase_add_test(limits, nobody_waits_no_nesting);
     tcase_add_test(core, one_worker_reads_its_own_answer);
@@ -273,9 +272,5 @@ int main(void)
     tcase_set_timeout(core, 30);
     suite_add_tcase(suite, limits);
     suite_add_tcase(suite, core);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(suite);
 }

@@ -1,4 +1,3 @@
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 #include "unit/epmd_rig.h"
 #include "unit/link_rig.h"
 #include "unit/notation.h"
+#include "unit/suite.h"
 
 static struct epmd_rig epmd;
 static struct rig rig;
@@ -158,8 +158,6 @@ int main(void)
     Suite *s = suite_create("watch");
     TCase *core = tcase_create("Core");
     TCase *limits = tcase_create("Limits");
-    SRunner *r = srunner_create(s);
-    int failed;
 
     tcase_set_timeout(core, 60);
     tcase_set_timeout(limits, 60);
@@ -171,8 +169,5 @@ int main(void)
     tcase_add_test(core, a_link_takes_its_own_with_it);
     suite_add_tcase(s, core);
     suite_add_tcase(s, limits);
-    srunner_run_all(r, CK_NORMAL);
-    failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

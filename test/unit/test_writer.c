@@ -1,4 +1,3 @@
-#include <check.h>
 #include <float.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,6 +6,7 @@
 #include "etf/reader.h"
 #include "etf/writer.h"
 #include "unit/cases.h"
+#include "unit/suite.h"
 #include "unit/tokens.h"
 
 enum { ROOM = 1 << 20 };
@@ -351,11 +351,5 @@ static Suite *writer_suite(void)
 
 int main(void)
 {
-    SRunner *runner = srunner_create(writer_suite());
-    int failed;
-
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite_run(writer_suite());
 }
