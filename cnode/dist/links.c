@@ -6,13 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "dist/link_private.h"
 
 enum { EVENTS_MAX = 64, TABLE_FIRST = 16 };
@@ -22,7 +22,7 @@ static bool open_fds(struct pyn_links *ls)
     struct epoll_event ev = {.events = EPOLLIN | EPOLLET, .data.ptr = NULL};
 
     ls->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    ls->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    ls->wake_fd = pyn_wake_new();
     return ls->epoll_fd >= 0 && ls->wake_fd >= 0 && epoll_ctl(ls->epoll_fd, EPOLL_CTL_ADD, ls->wake_fd, &ev) == 0;
 }
 
@@ -146,15 +146,10 @@ int pyn_links_add(struct pyn_links *ls, int fd, const char *peer, uint64_t peer_
     return 0;
 }
 
+/* Edge-triggered: each is an event, nobody reads, and the counter overflows in some thousand years. */
 void pyn_links_wake(struct pyn_links *ls)
 {
-    uint64_t one = 1;
-    ssize_t n;
-
-    /* Edge-triggered: each write is an event, nobody reads, and the counter overflows in some thousand years. */
-    do
-        n = write(ls->wake_fd, &one, sizeof(one));
-    while (n < 0 && errno == EINTR);
+    pyn_wake_raise(ls->wake_fd);
 }
 
 static struct pyn_link *take_fresh(struct pyn_links *ls)

@@ -11,7 +11,7 @@
 
 #include "base/log.h"
 #include "dist/loglimit.h"
-#include "dist/thread.h"
+#include "base/thread.h"
 
 /* How long a handshake may take, whatever its time limit, once others wait for its place: as long as all places are
  * taken, those who dawdle in them would keep everybody else out. */

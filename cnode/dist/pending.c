@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "dist/thread.h"
+#include "base/thread.h"
 
 int pyn_pending_init(struct pyn_pending *p, const char *self)
 {

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "dist/thread.h"
+#include "base/thread.h"
 
 enum {
     REQUEST_MS = 5000,

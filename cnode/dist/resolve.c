@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "dist/thread.h"
+#include "base/thread.h"
 
 /* Shared by the asking and the looking thread; whoever is last frees it. The answer is written by the looking thread
  * before it sets `done`, and read by the other one after it saw that. */

@@ -2,6 +2,7 @@
 #include <pthread.h>
 #include <stdio.h>
 
+#include "base/thread.h"
 #include "py/module_ops.h"
 #include "py/runner.h"
 #include "py/step.h"
@@ -82,7 +83,7 @@ static PyObject *runner_enter(PyObject *Py_UNUSED(module), PyObject *args)
     if (!PyArg_ParseTuple(args, "OI", &capsule, &place) || !(loop = loop_of(capsule, &runner)))
         return NULL;
     snprintf(name, sizeof(name), "pyn-loop-%u", place % 10000);
-    pthread_setname_np(pthread_self(), name);
+    pyn_thread_name(name);
     pyn_runner_enter(runner);
     return PyLong_FromLong(c->fd(c->ctx, loop));
 }

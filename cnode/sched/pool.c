@@ -267,7 +267,6 @@ static struct pyn_pool *alloc_pool(const struct pyn_pool_config *config, const s
 {
     struct pyn_pool *p = calloc(1, sizeof(*p));
     unsigned max = max_workers(config);
-    pthread_condattr_t attr;
 
     if (!p)
         return NULL;
@@ -278,10 +277,7 @@ static struct pyn_pool *alloc_pool(const struct pyn_pool_config *config, const s
     p->groups = calloc(p->group_count, sizeof(*p->groups));
     p->nesting = calloc(p->group_count, sizeof(*p->nesting));
     pthread_mutex_init(&p->lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&p->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    pyn_cond_init(&p->changed);
     init_worker(p, &p->io, 0, PYN_LANE_WORK);
     p->leader = &p->io; /* until the first worker is idle */
     if (!p->workers || !p->groups || !p->nesting) {

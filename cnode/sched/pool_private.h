@@ -3,6 +3,7 @@
 #define PYN_SCHED_POOL_PRIVATE_H
 
 #include "base/clock.h"
+#include "base/thread.h"
 #include "sched/pool.h"
 
 /* A job that takes longer than this is not run by the thread whose turn it is to read. */

@@ -302,7 +302,7 @@ void *pyn_worker_main(void *worker)
     bool ok;
 
     snprintf(name, sizeof(name), "pyn-work-%u", w->id % 10000);
-    pthread_setname_np(pthread_self(), name);
+    pyn_thread_name(name);
     ok = p->ops.start(p->ops.ctx, w);
     pthread_mutex_lock(&p->lock);
     p->starting--;
@@ -332,7 +332,7 @@ void *pyn_io_main(void *io)
     struct pyn_worker *w = io;
     struct pyn_pool *p = w->pool;
 
-    pthread_setname_np(pthread_self(), "pyn-io");
+    pyn_thread_name("pyn-io");
     pthread_mutex_lock(&p->lock);
     while (!p->stopping) {
         if (p->leader != w) {

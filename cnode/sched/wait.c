@@ -1,6 +1,4 @@
 /* A worker that waits inside its job: for an answer of a peer, or for a job that is nested in its own. */
-#include <unistd.h>
-
 #include "sched/pool_private.h"
 
 /* pool->lock held. Nothing but this worker's job is under way: it may as well do the reading. */
@@ -70,22 +68,13 @@ static void settle_turn(struct pyn_pool *p, struct pyn_worker *w)
         pyn_pool_pass_turn(p);
 }
 
-/* pool->lock held. An eventfd that is full has told the loop already. */
-static void tell_loop(const struct pyn_worker *w)
-{
-    uint64_t one = 1;
-    ssize_t written = write(w->loop_fd, &one, sizeof(one));
-
-    (void)written;
-}
-
 void pyn_pool_enter_loop(struct pyn_pool *p, struct pyn_worker *w, int eventfd)
 {
     pthread_mutex_lock(&p->lock);
     w->in_loop = true;
     w->loop_fd = eventfd;
     if (pyn_pool_group_waits(p, w))
-        tell_loop(w);
+        pyn_wake_raise(w->loop_fd);
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -100,7 +89,7 @@ void pyn_pool_tell_waiting(struct pyn_pool *p, const struct pyn_job *job)
         else if (w->waiting)
             pthread_cond_signal(&w->cond);
         else if (w->in_loop)
-            tell_loop(w);
+            pyn_wake_raise(w->loop_fd);
     }
 }
 
@@ -192,7 +181,7 @@ bool pyn_pool_nest(struct pyn_pool *p, struct pyn_worker *w, const struct pyn_jo
         pyn_queue_push(&w->inbox, job);
         /* A leader that waits is the caller itself: it looks at its inbox when this poll is over. */
         if (!w->waiting && w->in_loop)
-            tell_loop(w);
+            pyn_wake_raise(w->loop_fd);
         else if (w->waiting && p->leader != w)
             pthread_cond_signal(&w->cond);
     }

@@ -3,9 +3,9 @@
 
 #include <sched.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/thread.h"
 #include "svc/deferred_private.h"
 
 /* ---- on a worker's thread ---- */
@@ -63,7 +63,7 @@ static struct pyn_loop *functions_open(void *ctx, unsigned spot, struct pyn_runn
     *number = 0;
     if (!l)
         return NULL;
-    l->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    l->fd = pyn_wake_new();
     l->spot = spot;
     l->runner = runner;
     pyn_touched_init(&l->touched);
@@ -114,10 +114,8 @@ static unsigned functions_take(void *ctx, struct pyn_loop *l, uint64_t *requests
 {
     struct pyn_deferred *d = ctx;
     unsigned count = 0;
-    uint64_t told;
 
-    if (read(l->fd, &told, sizeof(told)) < 0)
-        told = 0; /* told by somebody who was taken along already */
+    pyn_wake_clear(l->fd);
     pthread_mutex_lock(&d->lock);
     l->told_since = 0;
     *stop = l->stop;

@@ -5,10 +5,9 @@
  *
  * It sleeps until the next second while nothing runs ("parked"); the first job wakes it. */
 #include <stdlib.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 #include "base/log.h"
+#include "base/thread.h"
 #include "svc/bind.h"
 #include "svc/service_private.h"
 
@@ -38,7 +37,7 @@ static void *interrupt_main(void *arg)
 {
     struct interrupt *i = arg;
 
-    pthread_setname_np(pthread_self(), "pyn-intr");
+    pyn_thread_name("pyn-intr");
     if (pyn_seat_interrupt(i->desk->seat, i->request->id))
         atomic_fetch_add(&i->request->interrupts, 1);
     atomic_fetch_sub(&i->desk->interrupters, 1);
@@ -53,21 +52,13 @@ static void *interrupt_main(void *arg)
 static void start_interrupt(struct pyn_service *s, struct pyn_desk *d, struct pyn_request *r)
 {
     struct interrupt *i;
-    pthread_attr_t attr;
-    pthread_t thread;
-    int error;
 
     if (atomic_load(&d->interrupters) > 0 || !(i = malloc(sizeof(*i))))
         return;
     *i = (struct interrupt){s, d, pyn_request_ref(r)};
     atomic_fetch_add(&d->interrupters, 1);
     atomic_fetch_add(&s->interrupters, 1);
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attr, 1024 * 1024);
-    error = pthread_create(&thread, &attr, interrupt_main, i);
-    pthread_attr_destroy(&attr);
-    if (error) {
+    if (pyn_thread_start(NULL, PYN_INTERRUPTER_STACK, interrupt_main, i) != 0) {
         atomic_fetch_sub(&d->interrupters, 1);
         atomic_fetch_sub(&s->interrupters, 1);
         pyn_request_unref(r);
@@ -195,11 +186,8 @@ static void call_off(struct pyn_service *s, struct pyn_request *r, const char *r
 
 void pyn_guard_end_node(struct pyn_service *s, const char *of_what)
 {
-    uint64_t one = 1;
-
     pyn_log(PYN_ERROR, "guard", "more than %u %s are stuck: the node ends", s->config.max_stuck, of_what);
-    if (write(s->fatal_fd, &one, sizeof(one)) < 0)
-        pyn_log(PYN_ERROR, "guard", "the main thread could not be told");
+    pyn_wake_raise(s->fatal_fd);
 }
 
 static void replace(struct pyn_service *s, struct pyn_worker *w)
@@ -308,7 +296,7 @@ static void *guard_main(void *service)
     uint64_t last_calls = 0, last_second = 0;
     unsigned quiet = 0, ticks = 0;
 
-    pthread_setname_np(pthread_self(), "pyn-guard");
+    pyn_thread_name("pyn-guard");
     pthread_mutex_lock(&s->guard_lock);
     while (!s->guard_stop) {
         uint64_t now = pyn_now();
@@ -338,13 +326,9 @@ static void *guard_main(void *service)
 
 int pyn_guard_start(struct pyn_service *s)
 {
-    pthread_condattr_t attr;
-
     pthread_mutex_init(&s->guard_lock, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&s->guard_cond, &attr);
-    pthread_condattr_destroy(&attr);
+    pyn_cond_init(&s->guard_cond);
+    /* With this thread's signal mask: it starts workers, whose Python code may start processes, which inherit it. */
     s->guard_started = pthread_create(&s->guard, NULL, guard_main, s) == 0;
     return s->guard_started ? 0 : -1;
 }

@@ -1,8 +1,8 @@
 /* Event loops: which one gets a coroutine, what they are told, and those that do not come back. */
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "base/log.h"
+#include "base/thread.h"
 #include "svc/deferred_private.h"
 
 /* A loop that is in one step for so long gets no further coroutines while there are others. */
@@ -22,12 +22,9 @@
 
 void pyn_loop_tell(struct pyn_loop *l)
 {
-    uint64_t one = 1;
-
     if (l->told_since == 0)
         l->told_since = pyn_now();
-    if (write(l->fd, &one, sizeof(one)) < 0) /* full: it is readable already */
-        return;
+    pyn_wake_raise(l->fd);
 }
 
 void pyn_loop_call_off(struct pyn_request *r)
@@ -195,7 +192,7 @@ static void *interrupt_main(void *arg)
 {
     struct interrupt *i = arg;
 
-    pthread_setname_np(pthread_self(), "pyn-intr");
+    pyn_thread_name("pyn-intr");
     pyn_runner_interrupt(i->loop->runner, i->request);
     atomic_fetch_sub(&i->loop->users, 1);
     free(i);
@@ -206,20 +203,12 @@ static void *interrupt_main(void *arg)
 static void start_interrupt(struct pyn_loop *l, uint64_t request)
 {
     struct interrupt *i = malloc(sizeof(*i));
-    pthread_attr_t attr;
-    pthread_t thread;
-    int error;
 
     if (!i)
         return;
     *i = (struct interrupt){l, request};
     atomic_fetch_add(&l->users, 1);
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attr, 1024 * 1024);
-    error = pthread_create(&thread, &attr, interrupt_main, i);
-    pthread_attr_destroy(&attr);
-    if (error) {
+    if (pyn_thread_start(NULL, PYN_INTERRUPTER_STACK, interrupt_main, i) != 0) {
         atomic_fetch_sub(&l->users, 1);
         free(i);
     }

@@ -1,8 +1,8 @@
 /* Where an event loop hears that what its coroutines asked Erlang for is there. */
 #include <stdlib.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/thread.h"
 #include "svc/rpc_private.h"
 
 /* The notifier of a loop on a worker's thread: jobs that are nested in the worker's call are told to it as well. */
@@ -15,7 +15,7 @@ struct pyn_notify *pyn_notify_open(void *ctx)
         return NULL;
     n->done_end = &n->done;
     n->worker = pyn_run_worker();
-    n->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    n->fd = pyn_wake_new();
     if (n->fd < 0) {
         free(n);
         return NULL;

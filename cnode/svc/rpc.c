@@ -1,8 +1,8 @@
 #include "svc/rpc.h"
 
 #include <stdlib.h>
-#include <unistd.h>
 
+#include "base/thread.h"
 #include "svc/rpc_private.h"
 
 void pyn_rpc_unref(struct pyn_rpc *r)
@@ -58,15 +58,12 @@ struct wake {
     struct pyn_worker *worker;
 };
 
-/* lock held: as long as a request is its own the loop keeps its eventfd open. One that is full has told it already. */
+/* lock held: as long as a request is its own the loop keeps its eventfd open. */
 static void tell_loop(struct pyn_notify *n, struct pyn_rpc *r)
 {
-    uint64_t one = 1;
-
     *n->done_end = r;
     n->done_end = &r->next_done;
-    if (write(n->fd, &one, sizeof(one)) < 0)
-        return;
+    pyn_wake_raise(n->fd);
 }
 
 static struct wake settle(struct pyn_rpc *r, enum pyn_rpc_state state)

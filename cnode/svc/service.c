@@ -3,10 +3,10 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/thread.h"
 #include "svc/service_private.h"
 
 enum { MAX_RPC = 1 << 20, MAX_WATCHED = 65536, MAX_NAMES = 65536, MAX_STREAMS = 4096, WORKER_STACK = 16 * 1024 * 1024 };
@@ -85,7 +85,7 @@ struct pyn_service *pyn_service_start(const struct pyn_service_config *config, c
     s->remembered = pyn_remembered_new(PYN_MAX_REMEMBERED, PYN_MAX_REMEMBERED_BYTES, s->max_groups);
     pyn_contexts_init(&s->contexts, config->workers);
     pyn_buf_init(&s->own_pid, 4096);
-    s->fatal_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    s->fatal_fd = pyn_wake_new();
     s->watch = pyn_watch_new(MAX_WATCHED);
     s->rpc = pyn_rpc_table_new(s, MAX_RPC);
     s->streams = pyn_streams_new(MAX_STREAMS);

@@ -22,6 +22,8 @@
 
 /* Calls nested deeper than this (Python, Erlang, Python, ...) are refused, well before the C stack ends. */
 enum { PYN_ESTIMATES = 1024, PYN_MAX_NESTING = 200, PYN_MAX_HELPERS = 200 };
+/* Of threads that interrupt Python code, but run none. */
+enum { PYN_INTERRUPTER_STACK = 1024 * 1024 };
 /* The group of the main interpreter. */
 enum { PYN_MAIN_GROUP = 0 };
 /* What is run in interpreters that start later. */

@@ -6,7 +6,7 @@
 #include "dist/connector.h"
 #include "dist/epmd.h"
 #include "dist/listener.h"
-#include "dist/thread.h"
+#include "base/thread.h"
 
 #include "unit/epmd_rig.h"
 #include "unit/link_rig.h"

@@ -3,7 +3,7 @@
 #include <unistd.h>
 
 #include "dist/epmd.h"
-#include "dist/thread.h"
+#include "base/thread.h"
 
 #include "unit/epmd_rig.h"
 #include "unit/suite.h"

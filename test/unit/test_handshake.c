@@ -8,7 +8,7 @@
 
 #include "base/buf.h"
 #include "dist/handshake.h"
-#include "dist/thread.h"
+#include "base/thread.h"
 
 #include "unit/suite.h"
 

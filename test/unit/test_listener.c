@@ -7,7 +7,7 @@
 
 #include "base/log.h"
 #include "dist/listener.h"
-#include "dist/thread.h"
+#include "base/thread.h"
 
 #include "unit/epmd_rig.h"
 #include "unit/link_rig.h"

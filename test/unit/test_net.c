@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "dist/net.h"
-#include "dist/thread.h"
+#include "base/thread.h"
 
 #include "unit/suite.h"
 

@@ -3,7 +3,7 @@
 
 #include "base/log.h"
 #include "dist/registration.h"
-#include "dist/thread.h"
+#include "base/thread.h"
 
 #include "unit/epmd_rig.h"
 #include "unit/suite.h"

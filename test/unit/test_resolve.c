@@ -2,7 +2,7 @@
 #include <unistd.h>
 
 #include "dist/resolve.h"
-#include "dist/thread.h"
+#include "base/thread.h"
 
 #include "unit/suite.h"
 

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "dist/thread.h"
+#include "base/thread.h"
 
 #include "unit/suite.h"
 

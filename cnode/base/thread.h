@@ -1,6 +1,6 @@
-/* Starting the threads of this layer, and waking one that waits in poll(). */
-#ifndef PYN_DIST_THREAD_H
-#define PYN_DIST_THREAD_H
+/* Starting threads that run no Python code, and waking one that waits in poll(). */
+#ifndef PYN_BASE_THREAD_H
+#define PYN_BASE_THREAD_H
 
 #include <pthread.h>
 
@@ -8,6 +8,8 @@
 
 /* Starts a thread that receives no signals. stack 0: the system's default. t NULL: detached. 0 or an errno. */
 PYN_MUSTCHECK int pyn_thread_start(pthread_t *t, size_t stack, void *(*run)(void *), void *arg);
+/* A condition whose timed waits are by the monotonic clock, as pyn_now() is. */
+void pyn_cond_init(pthread_cond_t *c);
 /* Names the calling thread; at most 15 characters. */
 void pyn_thread_name(const char *name);
 

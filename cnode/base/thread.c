@@ -1,4 +1,4 @@
-#include "dist/thread.h"
+#include "base/thread.h"
 
 #include <signal.h>
 #include <sys/eventfd.h>
@@ -27,6 +27,16 @@ int pyn_thread_start(pthread_t *t, size_t stack, void *(*run)(void *), void *arg
     }
     pthread_attr_destroy(&attr);
     return rc;
+}
+
+void pyn_cond_init(pthread_cond_t *c)
+{
+    pthread_condattr_t attr;
+
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(c, &attr);
+    pthread_condattr_destroy(&attr);
 }
 
 void pyn_thread_name(const char *name)
