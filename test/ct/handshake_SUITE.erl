@@ -115,8 +115,8 @@ garbage_is_refused(_Config) ->
          dist_client:close(C)
      end || Bytes <- Garbage],
     %% Each gets a line; who has a name is named.
-    Refused = [L || L <- pyn_ct:log(P), re:run(L, "connection from .* refused: |no link to ") =/= nomatch],
-    ?assert(length(Refused) >= 15, Refused),
+    Refused = fun(L) -> re:run(L, "connection from .* refused: |no link to ") =/= nomatch end,
+    pyn_ct:wait_until(fun() -> length(lists:filter(Refused, pyn_ct:log(P))) >= 15 end),
     %% Garbage after a good beginning.
     [begin
          {ok, C} = dist_client:open(#{port => Port, name => dist_client:name(N)}),
