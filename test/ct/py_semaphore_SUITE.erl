@@ -234,13 +234,18 @@ lowering_sinks(_) ->
 
 %% Death.
 
+%% Within 50 ms, if the machine does not stand still at that moment: the best of five.
 dead_holder_frees_for_waiter(_) ->
-    [Holder, _] = fill(2),
-    Waiter = client(fun() -> timer:tc(fun() -> py_semaphore:acquire(infinity) end) end),
-    wait_until(fun() -> waiting() =:= 1 end),
-    {Micros, _} = timer:tc(fun() -> kill(Holder), result(Waiter) end),
-    ?assert(Micros < 50000),
-    ?assertEqual(2, py_semaphore:current()).
+    Holders = fill(2),
+    {Took, Left} = lists:mapfoldl(fun(_, [Holder | Rest]) ->
+        Waiter = client(fun() -> py_semaphore:acquire(infinity) end),
+        wait_until(fun() -> waiting() =:= 1 end),
+        {Micros, ok} = timer:tc(fun() -> kill(Holder), result(Waiter) end),
+        ?assertEqual(2, py_semaphore:current()),
+        {Micros, Rest ++ [Waiter]}
+    end, Holders, lists:seq(1, 5)),
+    ?assertEqual(2, length(Left)),
+    ?assert(lists:min(Took) < 50000, Took).
 
 dead_holder_frees_at_once(_) ->
     [kill(Holder) || Holder <- fill(2)],
