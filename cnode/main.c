@@ -111,9 +111,7 @@ static int stop(struct program *p, enum pyn_exit code)
     }
     if (p->node)
         pyn_node_stop(p->node);
-    pyn_service_free(p->service);
-    if (p->node)
-        pyn_node_free(p->node);
+    pyn_links_stop(pyn_service_links(p->service));
     if (code == PYN_EXIT_OK && !drained)
         code = PYN_EXIT_NOT_DRAINED;
     pyn_log(PYN_NOTICE, "main", "stopped");
@@ -151,20 +149,26 @@ static int run(struct program *p)
 
 enum { PYTHON_END_SECONDS = 5 };
 
+static volatile sig_atomic_t code_at_end;
+
 static void leave(int signal)
 {
     (void)signal;
-    _exit(PYN_EXIT_OK);
+    _exit(code_at_end);
 }
 
 /* Python's end waits for threads that Python code has started, without a limit: ours is here. Everything else has been
- * stopped by now. */
-static void finish_python(void)
+ * stopped by now; what these threads may look at until Python has ended is freed after it. */
+static void finish(struct program *p, int code)
 {
+    code_at_end = code;
     signal(SIGALRM, leave);
     alarm(PYTHON_END_SECONDS);
     pyn_host_stop();
     alarm(0);
+    pyn_service_free(p->service);
+    if (p->node)
+        pyn_node_free(p->node);
 }
 
 int main(int argc, char **argv)
@@ -193,7 +197,7 @@ int main(int argc, char **argv)
     pyn_log_set_level(p.config.log_level);
     code = run(&p);
     if (p.service && code != PYN_EXIT_PYTHON)
-        finish_python();
+        finish(&p, code);
     free(p.cookie);
     pyn_config_free(&p.config);
     return code;

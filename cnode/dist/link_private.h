@@ -54,7 +54,6 @@ struct pyn_link {
     /* The polling thread's. */
     struct pyn_inbuf in;
     uint64_t unknown_ops; /* bit per operation that was logged; the last bit stands for all from 63 on */
-    bool announced;       /* on_up was called */
 
     pthread_mutex_t lock; /* guards all down to `reason` */
     int fd;               /* -1 once closed */

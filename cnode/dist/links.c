@@ -53,8 +53,8 @@ struct pyn_links *pyn_links_new(const struct pyn_links_config *config, const str
     return ls;
 }
 
-/* Polling thread. The table's reference goes with it. */
-static void take_down(struct pyn_links *ls, struct pyn_link *l)
+/* Polling thread. */
+static void remove_link(struct pyn_links *ls, struct pyn_link *l)
 {
     pyn_link_retire(l);
     pthread_mutex_lock(&ls->lock);
@@ -66,21 +66,42 @@ static void take_down(struct pyn_links *ls, struct pyn_link *l)
     }
     pthread_mutex_unlock(&ls->lock);
     pyn_log(PYN_INFO, "link", "peer=%s link is down: %s", l->peer, l->reason);
-    if (l->announced)
-        ls->events.on_down(ls->events.ctx, l, l->reason);
+}
+
+/* Polling thread. The table's reference goes with it. */
+static void take_down(struct pyn_links *ls, struct pyn_link *l)
+{
+    remove_link(ls, l);
+    ls->events.on_down(ls->events.ctx, l, l->reason);
     pyn_link_unref(l);
+}
+
+static struct pyn_link *first_link(struct pyn_links *ls)
+{
+    struct pyn_link *l;
+
+    pthread_mutex_lock(&ls->lock);
+    l = ls->count > 0 ? ls->table[0] : NULL;
+    pthread_mutex_unlock(&ls->lock);
+    return l;
+}
+
+void pyn_links_stop(struct pyn_links *ls)
+{
+    struct pyn_link *l;
+
+    while ((l = first_link(ls))) {
+        pyn_link_close(l, "this node stops");
+        remove_link(ls, l);
+        pyn_link_unref(l);
+    }
 }
 
 void pyn_links_free(struct pyn_links *ls)
 {
     if (!ls)
         return;
-    while (ls->count > 0) {
-        struct pyn_link *l = ls->table[0];
-        l->announced = false;
-        pyn_link_close(l, "this node stops");
-        take_down(ls, l);
-    }
+    pyn_links_stop(ls);
     pyn_block_unref(ls->spare.block);
     pthread_mutex_destroy(&ls->lock);
     close_fds(ls);
@@ -208,13 +229,12 @@ static void announce(struct pyn_links *ls)
 
     while ((l = take_fresh(ls)) != NULL) {
         if (!pyn_link_is_up(l)) {
-            take_down(ls, l);
+            take_down(ls, l); /* who had found it in the table waits for answers, or for a new one */
             continue;
         }
         while ((old = find_replaced(ls, l)) != NULL)
             take_down(ls, old);
         pyn_log(PYN_INFO, "link", "peer=%s link is up", l->peer);
-        l->announced = true;
         ls->events.on_up(ls->events.ctx, l);
         if (!watch_first(ls, l))
             take_down(ls, l);

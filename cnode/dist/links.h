@@ -25,14 +25,17 @@ struct pyn_links_events {
     void (*on_up)(void *ctx, struct pyn_link *l);
     /* One message. The spans in c point into block; keep them by pyn_block_ref. */
     void (*on_message)(void *ctx, struct pyn_link *l, const struct pyn_control *c, struct pyn_block *block);
-    /* The link is gone: no further message of it comes. */
+    /* The link is gone: no further message of it comes. Also for one that broke before its on_up: others may have found
+     * it since it was added. */
     void (*on_down)(void *ctx, struct pyn_link *l, const char *reason);
 };
 
 /* NULL with a log line when the system refuses (epoll, eventfd). */
 struct pyn_links *pyn_links_new(const struct pyn_links_config *config, const struct pyn_links_events *events);
-/* After the last poll, and when no other thread uses a link any more. Closes all, without calling back. Requests may
- * still hold references; what they send is dropped. */
+/* After the last poll and the last add. Closes all, without calling back: none is found any more, and what is sent over
+ * those that others still have is dropped. */
+void pyn_links_stop(struct pyn_links *ls);
+/* The same, when no other thread uses them any more; references to single links may be left. */
 void pyn_links_free(struct pyn_links *ls);
 
 /* How long a turn waits for something to read: without end, or for so many milliseconds. */
@@ -50,7 +53,7 @@ void pyn_links_tick(struct pyn_links *ls, uint64_t now);
 
 /* Takes over a connected, handshaken, non-blocking socket. A link to the same peer that is there already is taken down
  * first (the peer would not have begun another one otherwise). on_up follows from the polling thread, after the
- * on_down of that one. 0, or -1 with the fd closed. */
+ * on_down of that one, unless the link breaks before. 0, or -1 with the fd closed. */
 PYN_MUSTCHECK int pyn_links_add(struct pyn_links *ls, int fd, const char *peer, uint64_t peer_flags);
 /* The link to that node that is up, with a new reference; NULL when there is none. */
 struct pyn_link *pyn_links_find(struct pyn_links *ls, const char *peer);

@@ -25,7 +25,7 @@ static struct pyn_worker *worker_of(struct pyn_pool *p, int group, bool or_stuck
 
 bool pyn_pool_is_stuck(struct pyn_pool *p, int group)
 {
-    return group >= 0 && (unsigned)group < p->group_count && worker_of(p, group, true) && !worker_of(p, group, false);
+    return pyn_pool_knows(p, group) && worker_of(p, group, true) && !worker_of(p, group, false);
 }
 
 bool pyn_pool_has_group(struct pyn_pool *p, int group, bool or_stuck)
@@ -85,19 +85,26 @@ static bool is_first_helping(void *ctx, struct pyn_job *job)
 
 static void help_all(struct pyn_pool *p, struct pyn_job *first)
 {
-    for (struct pyn_job *job = first; job; job = job->next) {
-        job->helps = true;
-        if (!pyn_pool_wake_idle(p, job))
+    for (struct pyn_job *job = first; job; job = job->next)
+        if (job->helps && !pyn_pool_wake_idle(p, job))
             pyn_pool_help(p, job);
-    }
+}
+
+void pyn_pool_help_group(struct pyn_pool *p, int group)
+{
+    help_all(p, p->groups[group].head);
+    help_all(p, p->nesting[group].head);
 }
 
 void pyn_pool_help_stuck(struct pyn_pool *p, int group)
 {
     if (!pyn_pool_is_stuck(p, group))
         return;
-    help_all(p, p->groups[group].head);
-    help_all(p, p->nesting[group].head);
+    for (struct pyn_job *job = p->groups[group].head; job; job = job->next)
+        job->helps = true;
+    for (struct pyn_job *job = p->nesting[group].head; job; job = job->next)
+        job->helps = true;
+    pyn_pool_help_group(p, group);
 }
 
 struct pyn_job *pyn_pool_next_helped(struct pyn_pool *p, const struct pyn_worker *helper)
@@ -105,7 +112,7 @@ struct pyn_job *pyn_pool_next_helped(struct pyn_pool *p, const struct pyn_worker
     struct pyn_queue taken = {0};
     bool found = false;
 
-    if (helper->group >= 0 && (unsigned)helper->group < p->group_count) {
+    if (pyn_pool_knows(p, helper->group)) {
         pyn_queue_take(&p->groups[helper->group], &taken, is_first_helping, &found);
         if (!found)
             pyn_queue_take(&p->nesting[helper->group], &taken, is_first_helping, &found);

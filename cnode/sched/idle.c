@@ -57,15 +57,24 @@ struct pyn_worker *pyn_pool_pop_idle(struct pyn_pool *p, const struct pyn_job *j
     return w;
 }
 
+void pyn_pool_rouse(struct pyn_pool *p, struct pyn_worker *w, enum pyn_errand errand)
+{
+    w->errand = errand;
+    if (errand == PYN_ERRAND_LANE)
+        p->waking[w->lane]++;
+    pthread_cond_signal(&w->cond);
+}
+
 bool pyn_pool_wake_idle(struct pyn_pool *p, const struct pyn_job *job)
 {
     struct pyn_worker *w = pyn_pool_pop_idle(p, job);
 
     if (!w)
         return false;
-    if (!w->bound) /* it does not come for the lane's jobs */
-        p->waking[w->lane]++;
-    pthread_cond_signal(&w->cond);
+    if (!job->only && job->group < 0)
+        pyn_pool_rouse(p, w, PYN_ERRAND_LANE);
+    else
+        pyn_pool_rouse(p, w, job->helps ? PYN_ERRAND_HELP : PYN_ERRAND_NONE);
     return true;
 }
 

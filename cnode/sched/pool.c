@@ -12,7 +12,7 @@ static struct pyn_queue *queue_of(struct pyn_pool *p, struct pyn_job *job)
 {
     if (job->only)
         return &job->only->own;
-    if (job->group >= 0 && (unsigned)job->group < p->group_count)
+    if (pyn_pool_knows(p, job->group))
         return job->nests ? &p->nesting[job->group] : &p->groups[job->group];
     if (job->lane == PYN_LANE_MAIN && p->config.main_workers == 0)
         job->lane = PYN_LANE_WORK;
@@ -53,7 +53,7 @@ struct pyn_job *pyn_pool_next_nesting(struct pyn_pool *p, const struct pyn_worke
 {
     struct pyn_job *job = NULL;
 
-    if (w->group >= 0 && (unsigned)w->group < p->group_count)
+    if (pyn_pool_knows(p, w->group))
         job = pyn_queue_pop(&p->nesting[w->group]);
     if (job)
         atomic_fetch_sub_explicit(&p->queued, 1, memory_order_relaxed);
@@ -62,15 +62,14 @@ struct pyn_job *pyn_pool_next_nesting(struct pyn_pool *p, const struct pyn_worke
 
 bool pyn_pool_group_waits(const struct pyn_pool *p, const struct pyn_worker *w)
 {
-    return w->group >= 0 && (unsigned)w->group < p->group_count &&
-           (p->groups[w->group].count > 0 || p->nesting[w->group].count > 0);
+    return pyn_pool_knows(p, w->group) && (p->groups[w->group].count > 0 || p->nesting[w->group].count > 0);
 }
 
 struct pyn_job *pyn_pool_next_locked(struct pyn_pool *p, struct pyn_worker *w)
 {
     struct pyn_job *job = w->host ? pyn_pool_next_helped(p, w) : pyn_pool_next_nesting(p, w);
     struct pyn_queue none = {0};
-    struct pyn_queue *group = w->group >= 0 && (unsigned)w->group < p->group_count ? &p->groups[w->group] : &none;
+    struct pyn_queue *group = pyn_pool_knows(p, w->group) ? &p->groups[w->group] : &none;
 
     if (job || w->host)
         return job;
@@ -119,11 +118,11 @@ void pyn_pool_push(struct pyn_pool *p, struct pyn_job *job)
     pthread_mutex_unlock(&p->lock);
 }
 
-void pyn_pool_take(struct pyn_pool *p, bool (*match)(void *ctx, struct pyn_job *job), void *ctx, struct pyn_queue *out)
+/* pool->lock held. */
+static void take(struct pyn_pool *p, bool (*match)(void *ctx, struct pyn_job *job), void *ctx, struct pyn_queue *out)
 {
     unsigned taken = 0;
 
-    pthread_mutex_lock(&p->lock);
     for (unsigned i = 0; i < PYN_LANES; i++)
         taken += pyn_queue_take(&p->lanes[i], out, match, ctx);
     for (unsigned i = 0; i < p->group_count; i++) {
@@ -138,15 +137,21 @@ void pyn_pool_take(struct pyn_pool *p, bool (*match)(void *ctx, struct pyn_job *
         pyn_queue_take(&p->workers[i]->inbox, out, match, ctx);
     }
     take_batch(&p->io, match, ctx, out);
+}
+
+void pyn_pool_take(struct pyn_pool *p, bool (*match)(void *ctx, struct pyn_job *job), void *ctx, struct pyn_queue *out)
+{
+    pthread_mutex_lock(&p->lock);
+    take(p, match, ctx, out);
     pthread_mutex_unlock(&p->lock);
 }
 
 /* ---- what runs ---- */
 
-void pyn_pool_each_running(struct pyn_pool *p, void (*fn)(void *ctx, struct pyn_worker *w, struct pyn_job *job),
-                           void *ctx)
+/* pool->lock held. */
+static void each_running(struct pyn_pool *p, void (*fn)(void *ctx, struct pyn_worker *w, struct pyn_job *job),
+                         void *ctx)
 {
-    pthread_mutex_lock(&p->lock);
     for (unsigned i = 0; i < p->worker_count; i++) {
         struct pyn_worker *w = p->workers[i];
         pthread_mutex_lock(&w->lock);
@@ -154,6 +159,22 @@ void pyn_pool_each_running(struct pyn_pool *p, void (*fn)(void *ctx, struct pyn_
             fn(ctx, w, job);
         pthread_mutex_unlock(&w->lock);
     }
+}
+
+void pyn_pool_each_running(struct pyn_pool *p, void (*fn)(void *ctx, struct pyn_worker *w, struct pyn_job *job),
+                           void *ctx)
+{
+    pthread_mutex_lock(&p->lock);
+    each_running(p, fn, ctx);
+    pthread_mutex_unlock(&p->lock);
+}
+
+void pyn_pool_look(struct pyn_pool *p, bool (*match)(void *ctx, struct pyn_job *job),
+                   void (*fn)(void *ctx, struct pyn_worker *w, struct pyn_job *job), void *ctx, struct pyn_queue *out)
+{
+    pthread_mutex_lock(&p->lock);
+    take(p, match, ctx, out);
+    each_running(p, fn, ctx);
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -169,30 +190,51 @@ void pyn_pool_each_worker(struct pyn_pool *p, void (*fn)(void *ctx, const struct
     pthread_mutex_unlock(&p->lock);
 }
 
-uint64_t pyn_worker_done(struct pyn_worker *w)
+/* Returns the nanoseconds that it ran. */
+static uint64_t end_job(struct pyn_worker *w)
 {
     uint64_t now = pyn_now();
     uint64_t took;
-    bool last;
 
     pthread_mutex_lock(&w->lock);
     took = now - w->job->began;
     w->job = w->job->outer;
-    last = !w->job;
-    w->away_since = last ? 0 : now;
+    w->away_since = w->job ? now : 0;
     pthread_mutex_unlock(&w->lock);
     w->now = now;
-    if (last && (w->in_loop || atomic_load(&w->has_inbox))) /* in_loop is written by this thread only */
-        pyn_pool_leave_job(w->pool, w);
-    if (last)
-        atomic_fetch_sub_explicit(&w->pool->running, 1, memory_order_relaxed);
     return took;
+}
+
+/* w->job is this thread's to change, so no lock is needed to look at it. */
+static void leave_last(struct pyn_worker *w)
+{
+    if (w->job)
+        return;
+    if (atomic_load(&w->loops) || atomic_load(&w->has_inbox))
+        pyn_pool_leave_job(w->pool, w);
+    atomic_fetch_sub_explicit(&w->pool->running, 1, memory_order_relaxed);
+}
+
+uint64_t pyn_worker_done(struct pyn_worker *w)
+{
+    uint64_t took = end_job(w);
+
+    leave_last(w);
+    return took;
+}
+
+void pyn_worker_pass_on(struct pyn_worker *w, struct pyn_job *job)
+{
+    pthread_mutex_lock(&w->pool->lock);
+    (void)end_job(w);
+    pyn_pool_push_locked(w->pool, job, w);
+    pthread_mutex_unlock(&w->pool->lock);
+    leave_last(w);
 }
 
 bool pyn_pool_active(struct pyn_pool *p)
 {
-    return atomic_load_explicit(&p->running, memory_order_relaxed) > 0 ||
-           atomic_load_explicit(&p->queued, memory_order_relaxed) > 0;
+    return atomic_load(&p->running) > 0 || atomic_load_explicit(&p->queued, memory_order_relaxed) > 0;
 }
 
 void pyn_pool_stats(struct pyn_pool *p, struct pyn_pool_stats *s)
@@ -417,8 +459,7 @@ enum pyn_replaced pyn_pool_replace(struct pyn_pool *p, struct pyn_worker *w)
         other->spare = false;
         if (other->idle) { /* what waits in the lane is its work from now on */
             pyn_pool_unidle(p, other);
-            p->waking[other->lane]++;
-            pthread_cond_signal(&other->cond);
+            pyn_pool_rouse(p, other, PYN_ERRAND_LANE);
         }
     } else if (p->worker_count - p->helper_count < max_workers(&p->config)) {
         other = pyn_pool_spawn(p, w->lane, NULL);

@@ -25,6 +25,17 @@
 
 struct pyn_pool;
 
+/* An event loop that a job runs, told of jobs by its eventfd. Whoever makes it keeps it until it has left. */
+struct pyn_pool_loop {
+    int fd;
+    /* guarded by pool->lock */
+    bool entered;
+    struct pyn_pool_loop *next;
+};
+
+/* What an idle worker was woken for. */
+enum pyn_errand { PYN_ERRAND_NONE, PYN_ERRAND_LANE, PYN_ERRAND_HELP };
+
 /* One thread. Members are the pool's, but for those that say otherwise. */
 struct pyn_worker {
     struct pyn_pool *pool;
@@ -38,6 +49,7 @@ struct pyn_worker {
 
     /* guarded by pool->lock */
     bool idle;
+    enum pyn_errand errand; /* and has not come yet */
     bool bound; /* takes no jobs of the lane; changed by the worker's own thread only, which needs no lock to read it */
     struct pyn_queue own;    /* jobs that name this worker */
     bool group_next;         /* jobs of its group and its own ones take turns */
@@ -48,11 +60,10 @@ struct pyn_worker {
     struct pyn_worker *host; /* a helper's: the worker whose interpreter it is in; NULL: it is no helper */
     unsigned helpers;        /* so many have this one as their host: it ends after them */
     struct pyn_worker *next_idle;
-    struct pyn_queue inbox; /* nested jobs for this very worker, which waits inside a job */
-    bool waiting;           /* inside pyn_pool_wait */
-    atomic_bool has_inbox;  /* something is in the inbox; set under pool->lock, read without */
-    bool in_loop;           /* its job has an event loop, */
-    int loop_fd;            /* which is told by this */
+    struct pyn_queue inbox;                /* nested jobs for this very worker, which waits inside a job */
+    bool waiting;                          /* inside pyn_pool_wait */
+    atomic_bool has_inbox;                 /* something is in the inbox; set under pool->lock, read without */
+    _Atomic(struct pyn_pool_loop *) loops; /* of its jobs, the innermost first; set under pool->lock, read without */
 
     pthread_mutex_t lock;
     /* guarded by lock */
@@ -127,12 +138,19 @@ void pyn_pool_take(struct pyn_pool *p, bool (*match)(void *ctx, struct pyn_job *
 void pyn_pool_each_running(struct pyn_pool *p, void (*fn)(void *ctx, struct pyn_worker *w, struct pyn_job *job),
                            void *ctx);
 
+/* Both at once, so that a job that moves meanwhile is not missed: those of take, with the same ctx, and then those of
+ * each_running. */
+void pyn_pool_look(struct pyn_pool *p, bool (*match)(void *ctx, struct pyn_job *job),
+                   void (*fn)(void *ctx, struct pyn_worker *w, struct pyn_job *job), void *ctx, struct pyn_queue *out);
+
 /* Calls fn for each worker, under its lock and the pool's. */
 void pyn_pool_each_worker(struct pyn_pool *p, void (*fn)(void *ctx, const struct pyn_worker *w), void *ctx);
 
 /* The job that run was given has its answer: the watchdog will not see it any more. On the worker's thread. Returns the
  * nanoseconds that it ran. */
 uint64_t pyn_worker_done(struct pyn_worker *w);
+/* The same, for a job that goes back to the queues, as it says now. No look misses it in between. */
+void pyn_worker_pass_on(struct pyn_worker *w, struct pyn_job *job);
 /* The worker's job waits, detached, until ready(ctx) says true. Meanwhile the worker runs the jobs of its inbox, nested
  * in this one, and takes its turn at reading where it leads: with one worker alone, what it waits for is read by
  * itself, without a hand-over. ready is called under pool->lock, often: it takes no lock but innermost ones. On the
@@ -140,8 +158,11 @@ uint64_t pyn_worker_done(struct pyn_worker *w);
 void pyn_pool_wait(struct pyn_pool *p, struct pyn_worker *w, bool (*ready)(void *ctx), void *ctx);
 /* Has a worker that may be in pyn_pool_wait look at its ready again. Any thread; no lock of the pool held. */
 void pyn_pool_poke(struct pyn_pool *p, struct pyn_worker *w);
-/* The worker's job waits in an event loop of its own: nested jobs are told to it by the eventfd, until the job ends. */
-void pyn_pool_enter_loop(struct pyn_pool *p, struct pyn_worker *w, int eventfd);
+/* The worker's job waits in an event loop of its own: nested jobs are told to it by its eventfd, until the loop leaves
+ * or the outermost job ends. To enter again does no harm. On the worker's thread. */
+void pyn_pool_enter_loop(struct pyn_pool *p, struct pyn_worker *w, struct pyn_pool_loop *l);
+/* Before the eventfd is closed, whether it has entered or not. Any thread. */
+void pyn_pool_leave_loop(struct pyn_pool *p, struct pyn_worker *w, struct pyn_pool_loop *l);
 /* The event loop was told: runs what is in the inbox. Detached, on the worker's thread. */
 void pyn_pool_serve_inbox(struct pyn_pool *p, struct pyn_worker *w);
 /* Gives a job to the worker w, which runs it nested in `outer` when that one waits (now, or in a moment: the caller

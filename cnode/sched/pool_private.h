@@ -47,12 +47,20 @@ struct pyn_pool {
     atomic_uint running; /* workers inside a job */
 };
 
+/* The group has queues. */
+static inline bool pyn_pool_knows(const struct pyn_pool *p, int group)
+{
+    return group >= 0 && (unsigned)group < p->group_count;
+}
+
 /* All with pool->lock held. */
 void pyn_pool_push_locked(struct pyn_pool *p, struct pyn_job *job, const struct pyn_worker *pusher);
 bool pyn_worker_serves(const struct pyn_worker *w, const struct pyn_job *job);
 /* Takes an idle worker off the list: the best one for the job, or (NULL) one to lead. NULL: none. */
 struct pyn_worker *pyn_pool_pop_idle(struct pyn_pool *p, const struct pyn_job *job);
 bool pyn_pool_wake_idle(struct pyn_pool *p, const struct pyn_job *job); /* the best one for the job; false: none */
+void pyn_pool_rouse(struct pyn_pool *p, struct pyn_worker *w,
+                    enum pyn_errand errand);                    /* w, which is not idle any more */
 bool pyn_pool_unbound_idles(const struct pyn_pool *p);          /* a worker that takes jobs of the lane, and may lead */
 void pyn_pool_unidle(struct pyn_pool *p, struct pyn_worker *w); /* takes w, which is idle, off the list */
 struct pyn_job *pyn_pool_next_locked(struct pyn_pool *p, struct pyn_worker *w);
@@ -64,6 +72,8 @@ void pyn_pool_help(struct pyn_pool *p, const struct pyn_job *job); /* job->helps
 bool pyn_pool_is_stuck(struct pyn_pool *p, int group);             /* it has workers, and all are stuck */
 /* If it is so: what waits for them gets helpers. */
 void pyn_pool_help_stuck(struct pyn_pool *p, int group);
+/* The group's jobs that may get helpers, and for which nobody comes, get them. */
+void pyn_pool_help_group(struct pyn_pool *p, int group);
 struct pyn_job *pyn_pool_next_helped(struct pyn_pool *p, const struct pyn_worker *helper);
 void pyn_pool_end_helpers(struct pyn_pool *p, struct pyn_worker *host); /* waits for their end */
 void pyn_pool_pass_turn(struct pyn_pool *p);

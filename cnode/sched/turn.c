@@ -52,7 +52,7 @@ void pyn_worker_begin(struct pyn_worker *w, struct pyn_job *job)
     w->job = job;
     w->away_since = w->now;
     if (!job->outer)
-        atomic_fetch_add_explicit(&w->pool->running, 1, memory_order_relaxed);
+        atomic_fetch_add(&w->pool->running, 1); /* before a look at whether the watchdog sleeps (pyn_pool_active) */
 }
 
 /* Runs one job from a queue, which was begun, and sends its answer. No lock held. */
@@ -257,9 +257,35 @@ static void come_back(struct pyn_worker *w)
     w->pool->stuck--;
 }
 
+/* pool->lock held. w came. */
+static enum pyn_errand come(struct pyn_worker *w)
+{
+    enum pyn_errand errand = w->errand;
+
+    w->errand = PYN_ERRAND_NONE;
+    if (errand == PYN_ERRAND_LANE)
+        w->pool->waking[w->lane]--;
+    return errand;
+}
+
+/* pool->lock held. w has taken a job, perhaps another one than it was woken for: then somebody else has to come. */
+static void hand_on(struct pyn_worker *w, enum pyn_errand errand)
+{
+    struct pyn_pool *p = w->pool;
+    const struct pyn_job *first = p->lanes[w->lane].head;
+
+    if (errand == PYN_ERRAND_HELP && !w->host)
+        pyn_pool_help_group(p, w->group);
+    if (errand != PYN_ERRAND_LANE || p->lanes[w->lane].count <= p->waking[w->lane] || pyn_pool_wake_idle(p, first))
+        return;
+    if (p->leader && p->leader != &p->io && pyn_worker_serves(p->leader, first))
+        p->ops.wake(p->ops.ctx);
+}
+
 /* pool->lock held; dropped while the worker works. */
 static void serve(struct pyn_worker *w)
 {
+    enum pyn_errand errand = PYN_ERRAND_NONE;
     struct pyn_pool *p = w->pool;
 
     for (;;) {
@@ -279,6 +305,8 @@ static void serve(struct pyn_worker *w)
         }
         job = begin_queued(w);
         if (job) {
+            hand_on(w, errand);
+            errand = PYN_ERRAND_NONE;
             pthread_mutex_unlock(&p->lock);
             run_queued(w, job);
             pthread_mutex_lock(&p->lock);
@@ -288,8 +316,7 @@ static void serve(struct pyn_worker *w)
             p->leader = w;
         } else {
             be_idle(w);
-            if (p->waking[w->lane] > 0 && p->leader != w && !w->bound)
-                p->waking[w->lane]--;
+            errand = come(w);
         }
     }
 }

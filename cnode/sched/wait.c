@@ -45,8 +45,11 @@ static void run_nested(struct pyn_pool *p, struct pyn_worker *w, struct pyn_job 
 {
     w->now = pyn_now();
     pthread_mutex_lock(&w->lock);
-    pyn_worker_begin(w, job); /* under pool->lock: whoever looks for it must not miss it in between */
+    pyn_worker_begin(w, job);    /* under pool->lock: whoever looks for it must not miss it in between */
+    w->leading = p->leader == w; /* a leader that runs a job can be deposed */
     pthread_mutex_unlock(&w->lock);
+    if (atomic_load(&p->claimant) == w) /* it asks again when it waits again */
+        atomic_store(&p->claimant, NULL);
     pthread_mutex_unlock(&p->lock);
     p->ops.attach(p->ops.ctx, w);
     p->ops.run(p->ops.ctx, w, job);
@@ -68,14 +71,42 @@ static void settle_turn(struct pyn_pool *p, struct pyn_worker *w)
         pyn_pool_pass_turn(p);
 }
 
-void pyn_pool_enter_loop(struct pyn_pool *p, struct pyn_worker *w, int eventfd)
+void pyn_pool_enter_loop(struct pyn_pool *p, struct pyn_worker *w, struct pyn_pool_loop *l)
 {
     pthread_mutex_lock(&p->lock);
-    w->in_loop = true;
-    w->loop_fd = eventfd;
+    if (!l->entered) {
+        l->entered = true;
+        l->next = atomic_load(&w->loops);
+        atomic_store(&w->loops, l);
+    }
     if (pyn_pool_group_waits(p, w))
-        pyn_wake_raise(w->loop_fd);
+        pyn_wake_raise(l->fd);
     pthread_mutex_unlock(&p->lock);
+}
+
+void pyn_pool_leave_loop(struct pyn_pool *p, struct pyn_worker *w, struct pyn_pool_loop *l)
+{
+    struct pyn_pool_loop *before;
+
+    pthread_mutex_lock(&p->lock);
+    before = atomic_load(&w->loops);
+    if (before == l) {
+        atomic_store(&w->loops, l->next);
+    } else if (l->entered) {
+        while (before->next != l)
+            before = before->next;
+        before->next = l->next;
+    }
+    l->entered = false;
+    pthread_mutex_unlock(&p->lock);
+}
+
+/* pool->lock held. All of them: the one that the thread is in right now is not always the innermost, as one that has
+ * ended may not have left yet. */
+static void tell_loops(struct pyn_worker *w)
+{
+    for (const struct pyn_pool_loop *l = atomic_load(&w->loops); l; l = l->next)
+        pyn_wake_raise(l->fd);
 }
 
 void pyn_pool_tell_waiting(struct pyn_pool *p, const struct pyn_job *job)
@@ -88,17 +119,21 @@ void pyn_pool_tell_waiting(struct pyn_pool *p, const struct pyn_job *job)
             p->ops.wake(p->ops.ctx);
         else if (w->waiting)
             pthread_cond_signal(&w->cond);
-        else if (w->in_loop)
-            pyn_wake_raise(w->loop_fd);
+        else
+            tell_loops(w);
     }
 }
 
 void pyn_pool_leave_job(struct pyn_pool *p, struct pyn_worker *w)
 {
+    struct pyn_pool_loop *l;
     struct pyn_job *job;
 
     pthread_mutex_lock(&p->lock);
-    w->in_loop = false;
+    while ((l = atomic_load(&w->loops))) {
+        atomic_store(&w->loops, l->next);
+        l->entered = false;
+    }
     while ((job = pyn_queue_pop(&w->inbox))) { /* too late to be nested: in the same interpreter at least */
         job->group = w->group;
         pyn_pool_push_locked(p, job, w);
@@ -180,9 +215,9 @@ bool pyn_pool_nest(struct pyn_pool *p, struct pyn_worker *w, const struct pyn_jo
     if (taken) {
         pyn_queue_push(&w->inbox, job);
         /* A leader that waits is the caller itself: it looks at its inbox when this poll is over. */
-        if (!w->waiting && w->in_loop)
-            pyn_wake_raise(w->loop_fd);
-        else if (w->waiting && p->leader != w)
+        if (!w->waiting)
+            tell_loops(w);
+        else if (p->leader != w)
             pthread_cond_signal(&w->cond);
     }
     pthread_mutex_unlock(&p->lock);

@@ -91,8 +91,6 @@ static struct pyn_rpc *new_rpc(struct pyn_rpc_table *t, struct pyn_request *run,
     r->link = t->service->node ? pyn_node_coordinator(t->service->node) : NULL;
     if (r->link && pyn_rpc_insert(t, r))
         return r;
-    if (r->link)
-        pyn_log(PYN_WARNING, "rpc", "more than %u requests to the coordinator at once", t->max);
     pyn_rpc_unref(r);
     return NULL;
 }
@@ -113,7 +111,7 @@ static struct pyn_rpc *bridge_open(void *ctx, enum pyn_rpc_target target, struct
     if (!r)
         return NULL;
     r->target = target;
-    r->late = run && pyn_request_is_answered(run);
+    r->late = run && pyn_streaming_sends(run) && pyn_request_is_answered(run);
     if (run)
         atomic_fetch_add(&run->asking, 1);
     if (!notify && target == PYN_RPC_CALL && (r->loop = pyn_runner_loop())) /* before the callback can begin */

@@ -37,7 +37,7 @@ static bool find_coroutine(struct pyn_service *s, struct pyn_request *r, struct 
         return false;
     bound(r, c);
     r->job.helps = r->job.helps || c->of.helps;
-    if (c->of.context && !r->context) {
+    if (c->of.context && !r->context && r->call.kind != PYN_CALL_STREAM_NEXT) { /* a stream is where it is */
         r->context = pyn_context_ref(c->of.context);
         r->job.only = c->of.context->worker;
     }

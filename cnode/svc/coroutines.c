@@ -132,12 +132,6 @@ static unsigned functions_take(void *ctx, struct pyn_loop *l, uint64_t *requests
     return count;
 }
 
-/* The request has ended without an answer of its coroutine. */
-static void dispose(struct pyn_deferred *d, struct pyn_request *r)
-{
-    pyn_run_dispose(d->service, r);
-}
-
 static bool functions_begin(void *ctx, struct pyn_loop *l, uint64_t id)
 {
     struct pyn_deferred *d = ctx;
@@ -154,7 +148,7 @@ static bool functions_begin(void *ctx, struct pyn_loop *l, uint64_t id)
         r->late.loop = l;
     pthread_mutex_unlock(&d->lock);
     if (ended)
-        dispose(d, r);
+        pyn_run_dispose(d->service, r);
     return r && !ended;
 }
 
@@ -172,7 +166,7 @@ static struct pyn_request *functions_answer(void *ctx, uint64_t id, struct pyn_o
         pyn_late_remove(d, r);
     pthread_mutex_unlock(&d->lock);
     if (ended)
-        dispose(d, r);
+        pyn_run_dispose(d->service, r);
     if (!r || ended)
         return NULL;
     out->buf.max = s->config.max_frame;
@@ -202,7 +196,7 @@ static void functions_end(void *ctx, struct pyn_loop *l, struct pyn_request *r, 
             pyn_link_flush(r->link);
         }
     }
-    dispose(d, r);
+    pyn_run_dispose(d->service, r);
 }
 
 static void functions_drop(void *ctx, uint64_t id)
@@ -218,7 +212,7 @@ static void functions_drop(void *ctx, uint64_t id)
     if (!r)
         return;
     pyn_run_answer(d->service, r, "stopping");
-    dispose(d, r);
+    pyn_run_dispose(d->service, r);
 }
 
 static void functions_flush(void *ctx, struct pyn_loop *l)

@@ -210,7 +210,8 @@ static void admit(struct pyn_service *s, struct pyn_link *l, const struct pyn_pa
     if (r->op != PYN_OP_RUN || !pyn_chain_nest(s, r)) {
         if (p->chain_interp >= 0 && (r->outer_run == 0 || r->job.helps) && r->op == PYN_OP_RUN && !r->context)
             help(s, r, p->chain_interp);
-        else if (p->chain_interp >= 0 && s->pins && !r->context && in_main(&r->call))
+        else if (p->chain_interp >= 0 && s->pins && !r->context && in_main(&r->call) &&
+                 pyn_pool_has_group(s->pool, p->chain_interp, true))
             r->job.group = p->chain_interp; /* its __main__ at least */
         if (p->call.async != PYN_CALL_PLAIN && s->pins && !r->job.only && r->job.group < 0 &&
             r->job.lane == PYN_LANE_WORK)
@@ -251,11 +252,12 @@ static bool names_us(struct pyn_service *s, const struct pyn_control *c)
            pyn_span_eq(c->to, pyn_service_pid(s));
 }
 
+static const uint8_t noproc[] = {119, 6, 'n', 'o', 'p', 'r', 'o', 'c'};
+
 /* A monitor of `py` needs no state: it fires when the connection goes, which the watcher's node notices by itself.
  * One of a process that is not here fires at once. */
 static void monitor(struct pyn_service *s, struct pyn_link *l, const struct pyn_control *c)
 {
-    static const uint8_t noproc[] = {119, 6, 'n', 'o', 'p', 'r', 'o', 'c'};
     struct pyn_out o;
 
     if (names_us(s, c))
@@ -267,7 +269,6 @@ static void monitor(struct pyn_service *s, struct pyn_link *l, const struct pyn_
 
 static void link_request(struct pyn_service *s, struct pyn_link *l, const struct pyn_control *c)
 {
-    static const uint8_t noproc[] = {119, 6, 'n', 'o', 'p', 'r', 'o', 'c'};
     struct pyn_out o;
 
     if (pyn_span_eq(c->to, pyn_service_pid(s)))
@@ -366,17 +367,22 @@ void pyn_dispatch_message(void *service, struct pyn_link *l, const struct pyn_co
     }
 }
 
+/* Registered a moment ago: waits for the thread that starts us to say who we are. */
+static void await_ready(struct pyn_service *s)
+{
+    if (atomic_load_explicit(&s->ready, memory_order_acquire))
+        return;
+    pthread_mutex_lock(&s->ready_lock);
+    while (!atomic_load(&s->ready))
+        pthread_cond_wait(&s->ready_cond, &s->ready_lock);
+    pthread_mutex_unlock(&s->ready_lock);
+}
+
 void pyn_dispatch_up(void *service, struct pyn_link *l)
 {
     struct pyn_service *s = service;
 
-    if (!atomic_load_explicit(&s->ready, memory_order_acquire)) {
-        /* Registered a moment ago: wait for the thread that starts us to say who we are. */
-        pthread_mutex_lock(&s->ready_lock);
-        while (!atomic_load(&s->ready))
-            pthread_cond_wait(&s->ready_cond, &s->ready_lock);
-        pthread_mutex_unlock(&s->ready_lock);
-    }
+    await_ready(s);
     if (pyn_node_is_coordinator(s->node, pyn_link_peer(l)))
         announce(s, l);
 }
@@ -397,6 +403,6 @@ void pyn_dispatch_down(void *service, struct pyn_link *l, const char *reason)
     pyn_guard_cancel(s, has_link, l, NULL);
     pyn_streaming_shut(s, &(struct pyn_streams_match){.link_id = pyn_link_id(l)});
     pyn_bind_link_down(s, pyn_link_id(l)); /* after the cancel, as for a single owner */
-    if (s->node)
-        pyn_node_coordinator_lost(s->node);
+    await_ready(s);
+    pyn_node_coordinator_lost(s->node);
 }

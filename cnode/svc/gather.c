@@ -87,6 +87,7 @@ static void write_results(const struct pyn_gather *g, struct pyn_buf *b)
         pyn_write_tuple(b, 2);
         pyn_write_int(b, g->slots[i].group);
         pyn_write_raw(b, (struct pyn_span){g->slots[i].result.data, g->slots[i].result.len});
+        b->failed = b->failed || g->slots[i].result.failed;
     }
     pyn_write_nil(b);
 }

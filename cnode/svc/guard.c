@@ -214,7 +214,8 @@ static void act(struct picked *p, const char *reason)
     for (unsigned i = 0; i < p->late_count; i++) {
         call_off(s, p->late[i], why(p->late[i], p->now, reason));
         pyn_pool_poke(s->pool, p->busy[i]); /* it may wait for Erlang, in vain now */
-        pyn_rpc_run_ended(s->rpc, p->late[i]);
+        if (atomic_load(&p->late[i]->asking) > 0)
+            pyn_rpc_run_ended(s->rpc, p->late[i]);
         pyn_request_unref(p->late[i]);
     }
     for (unsigned i = 0; i < p->watch_count; i++) {
@@ -237,8 +238,7 @@ static unsigned look(struct pyn_service *s, uint64_t now, bool (*match)(void *ct
     struct pyn_job *job;
     unsigned count;
 
-    pyn_pool_take(s->pool, look_at_waiting, &p, &gone);
-    pyn_pool_each_running(s->pool, look_at_running, &p);
+    pyn_pool_look(s->pool, look_at_waiting, look_at_running, &p, &gone);
     act(&p, reason);
     count = p.late_count + gone.count;
     while ((job = pyn_queue_pop(&gone))) {
@@ -267,7 +267,8 @@ bool pyn_guard_cancel(struct pyn_service *s, bool (*match)(void *ctx, const stru
 
 void pyn_guard_wake(struct pyn_service *s)
 {
-    if (PYN_LIKELY(!atomic_load_explicit(&s->guard_parked, memory_order_relaxed)))
+    /* After the job was counted: either this sees that it is parked, or it sees the job (nap). */
+    if (PYN_LIKELY(!atomic_load(&s->guard_parked)))
         return;
     pthread_mutex_lock(&s->guard_lock);
     atomic_store(&s->guard_parked, false);
@@ -279,7 +280,8 @@ void pyn_guard_wake(struct pyn_service *s)
  * begins. */
 static void nap(struct pyn_service *s, uint64_t now)
 {
-    bool parked = atomic_load(&s->guard_parked);
+    /* A job that began before it could see that it has to wake us is seen here. */
+    bool parked = atomic_load(&s->guard_parked) && !pyn_pool_active(s->pool);
     uint64_t until = now + (parked ? TICK_PARKED : TICK_BUSY);
     uint64_t due = pyn_deferred_next(s->deferred);
     struct timespec ts;
@@ -304,7 +306,10 @@ static void *guard_main(void *service)
         bool active = pyn_pool_active(s->pool) || calls != last_calls || pyn_deferred_busy(s->deferred);
 
         last_calls = calls;
-        quiet = active ? 0 : quiet + 1;
+        if (active || (quiet > QUIET_TICKS && !atomic_load(&s->guard_parked))) /* somebody woke us */
+            quiet = 0;
+        else
+            quiet++;
         atomic_store(&s->guard_parked, quiet > QUIET_TICKS);
         pthread_mutex_unlock(&s->guard_lock);
         pyn_pool_watch(s->pool, now);

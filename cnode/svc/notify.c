@@ -15,8 +15,8 @@ struct pyn_notify *pyn_notify_open(void *ctx)
         return NULL;
     n->done_end = &n->done;
     n->worker = pyn_run_worker();
-    n->fd = pyn_wake_new();
-    if (n->fd < 0) {
+    n->loop.fd = pyn_wake_new();
+    if (n->loop.fd < 0) {
         free(n);
         return NULL;
     }
@@ -26,7 +26,21 @@ struct pyn_notify *pyn_notify_open(void *ctx)
 int pyn_notify_fd(void *ctx, struct pyn_notify *n)
 {
     (void)ctx;
-    return n->fd;
+    return n->loop.fd;
+}
+
+/* The table's lock held. */
+static struct pyn_rpc *next_locked(struct pyn_notify *n, void **cookie)
+{
+    struct pyn_rpc *r = n->done;
+
+    if (!r)
+        return NULL;
+    n->done = r->next_done;
+    if (!n->done)
+        n->done_end = &n->done;
+    *cookie = r->cookie;
+    return r;
 }
 
 /* The next request that is settled, in the order in which they were; NULL when there is none. The eventfd is read
@@ -37,13 +51,7 @@ struct pyn_rpc *pyn_notify_next(void *ctx, struct pyn_notify *n, void **cookie)
     struct pyn_rpc *r;
 
     pthread_mutex_lock(&t->lock);
-    r = n->done;
-    if (r) {
-        n->done = r->next_done;
-        if (!n->done)
-            n->done_end = &n->done;
-        *cookie = r->cookie;
-    }
+    r = next_locked(n, cookie);
     pthread_mutex_unlock(&t->lock);
     return r;
 }
@@ -53,7 +61,7 @@ void pyn_notify_enter(void *ctx, struct pyn_notify *n)
     struct pyn_rpc_table *t = ctx;
 
     if (n->worker && n->worker == pyn_run_worker())
-        pyn_pool_enter_loop(t->service->pool, n->worker, n->fd);
+        pyn_pool_enter_loop(t->service->pool, n->worker, &n->loop);
 }
 
 void pyn_notify_serve(void *ctx, struct pyn_notify *n)
@@ -88,19 +96,29 @@ struct pyn_rpc *pyn_notify_cancel(void *ctx, struct pyn_notify *n, uint64_t id, 
     return r;
 }
 
-struct pyn_rpc *pyn_notify_abandon(void *ctx, struct pyn_notify *n, void **cookie)
+/* The table's lock held. */
+static struct pyn_rpc *any_of(struct pyn_rpc_table *t, const struct pyn_notify *n)
 {
-    struct pyn_rpc_table *t = ctx;
-    struct pyn_rpc *r = pyn_notify_next(ctx, n, cookie);
+    struct pyn_rpc *r = NULL;
 
-    if (r)
-        return r;
-    pthread_mutex_lock(&t->lock);
     for (unsigned i = 0; i < PYN_RPC_BUCKETS && !r && t->count > 0; i++)
         for (r = t->buckets[i]; r && r->notify != n; r = r->next)
             ;
-    if (r)
-        detach(r, cookie);
+    return r;
+}
+
+struct pyn_rpc *pyn_notify_abandon(void *ctx, struct pyn_notify *n, void **cookie)
+{
+    struct pyn_rpc_table *t = ctx;
+    struct pyn_rpc *r;
+
+    pthread_mutex_lock(&t->lock);
+    r = next_locked(n, cookie);
+    if (!r) { /* under the same lock: whatever is left has not been settled, and will not be */
+        r = any_of(t, n);
+        if (r)
+            detach(r, cookie);
+    }
     pthread_mutex_unlock(&t->lock);
     return r;
 }
@@ -108,7 +126,10 @@ struct pyn_rpc *pyn_notify_abandon(void *ctx, struct pyn_notify *n, void **cooki
 /* Requests that are under way are settled on a list that nobody reads: they must be closed first. */
 void pyn_notify_close(void *ctx, struct pyn_notify *n)
 {
-    (void)ctx;
-    close(n->fd);
+    struct pyn_rpc_table *t = ctx;
+
+    if (n->worker)
+        pyn_pool_leave_loop(t->service->pool, n->worker, &n->loop);
+    close(n->loop.fd);
     free(n);
 }

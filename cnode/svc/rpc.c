@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "base/log.h"
 #include "base/thread.h"
 #include "svc/rpc_private.h"
 
@@ -20,10 +21,11 @@ void pyn_rpc_unref(struct pyn_rpc *r)
 
 bool pyn_rpc_insert(struct pyn_rpc_table *t, struct pyn_rpc *r)
 {
-    bool room;
+    bool room, full;
 
     pthread_mutex_lock(&t->lock);
-    room = t->count < t->max;
+    full = t->count >= t->max;
+    room = !full && !t->closed;
     if (room) {
         struct pyn_rpc **bucket = &t->buckets[++t->last_id % PYN_RPC_BUCKETS];
         r->id = t->last_id;
@@ -32,6 +34,8 @@ bool pyn_rpc_insert(struct pyn_rpc_table *t, struct pyn_rpc *r)
         t->count++;
     }
     pthread_mutex_unlock(&t->lock);
+    if (full)
+        pyn_log(PYN_WARNING, "rpc", "more than %u requests to the coordinator at once", t->max);
     return room;
 }
 
@@ -63,7 +67,7 @@ static void tell_loop(struct pyn_notify *n, struct pyn_rpc *r)
 {
     *n->done_end = r;
     n->done_end = &r->next_done;
-    pyn_wake_raise(n->fd);
+    pyn_wake_raise(n->loop.fd);
 }
 
 static struct wake settle(struct pyn_rpc *r, enum pyn_rpc_state state)
@@ -168,24 +172,32 @@ static bool is_of_coroutine(const struct pyn_rpc *r, const void *run)
     return r->run == run && !r->notify && !r->worker;
 }
 
-/* All that match have no answer any more. */
+/* Lock held. The next one that matches, from that bucket on, which is moved to where it was found; NULL: none. */
+static struct pyn_rpc *find_asked(struct pyn_rpc_table *t, unsigned *bucket,
+                                  bool (*match)(const struct pyn_rpc *r, const void *what), const void *what)
+{
+    for (; t->count > 0 && *bucket < PYN_RPC_BUCKETS; (*bucket)++)
+        for (struct pyn_rpc *r = t->buckets[*bucket]; r; r = r->next)
+            if (r->state == PYN_RPC_ASKED && match(r, what))
+                return r;
+    return NULL;
+}
+
+/* All that match have no answer any more. One at a time: telling is done without the lock. */
 static void lose(struct pyn_rpc_table *t, bool (*match)(const struct pyn_rpc *r, const void *what), const void *what)
 {
-    for (unsigned i = 0; i < PYN_RPC_BUCKETS && pyn_rpc_count(t) > 0; i++) {
-        for (;;) { /* one at a time: telling is done without the lock */
-            struct wake w = {NULL, NULL};
-            struct pyn_rpc *r;
-            pthread_mutex_lock(&t->lock);
-            for (r = t->buckets[i]; r && !(r->state == PYN_RPC_ASKED && match(r, what)); r = r->next)
-                ;
-            if (r)
-                w = settle(r, PYN_RPC_LOST);
-            pthread_mutex_unlock(&t->lock);
-            if (!r)
-                break;
-            tell(t, w);
-        }
-    }
+    unsigned bucket = 0;
+    struct pyn_rpc *r;
+
+    do {
+        struct wake w = {NULL, NULL};
+        pthread_mutex_lock(&t->lock);
+        r = find_asked(t, &bucket, match, what);
+        if (r)
+            w = settle(r, PYN_RPC_LOST);
+        pthread_mutex_unlock(&t->lock);
+        tell(t, w);
+    } while (r);
 }
 
 void pyn_rpc_link_down(struct pyn_rpc_table *t, const struct pyn_link *l)
@@ -229,6 +241,14 @@ struct pyn_rpc_table *pyn_rpc_table_new(struct pyn_service *s, unsigned max)
     t->bridge = pyn_bridge_of(t);
     pyn_bridge_set(&t->bridge);
     return t;
+}
+
+void pyn_rpc_table_close(struct pyn_rpc_table *t)
+{
+    pthread_mutex_lock(&t->lock);
+    t->closed = true;
+    pthread_mutex_unlock(&t->lock);
+    pyn_rpc_link_down(t, NULL);
 }
 
 void pyn_rpc_table_free(struct pyn_rpc_table *t)

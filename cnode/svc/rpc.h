@@ -27,6 +27,8 @@ struct pyn_service;
 struct pyn_rpc_table;
 
 struct pyn_rpc_table *pyn_rpc_table_new(struct pyn_service *s, unsigned max);
+/* The node stops: all that is asked, now or later, has no answer. */
+void pyn_rpc_table_close(struct pyn_rpc_table *t);
 void pyn_rpc_table_free(struct pyn_rpc_table *t);
 
 /* One of these came. false: it is no reply. On the polling thread. */

@@ -16,7 +16,7 @@ enum pyn_rpc_state { PYN_RPC_ASKED, PYN_RPC_ANSWERED, PYN_RPC_LOST };
 /* Where the answers for one event loop are collected: an eventfd, and the requests that have theirs. Made and freed by
  * the loop's interpreter; the list is guarded by the table's lock. */
 struct pyn_notify {
-    int fd;
+    struct pyn_pool_loop loop;
     struct pyn_worker *worker; /* the worker whose thread the loop runs on; NULL: a thread of Python's own */
     struct pyn_rpc *done, **done_end;
 };
@@ -53,9 +53,10 @@ struct pyn_rpc_table {
     struct pyn_rpc *buckets[PYN_RPC_BUCKETS];
     uint64_t last_id;
     unsigned count, max;
+    bool closed;
 };
 
-/* Gives r its number and enters it; false: the table is full. */
+/* Gives r its number and enters it; false: the table is full, or closed. */
 bool pyn_rpc_insert(struct pyn_rpc_table *t, struct pyn_rpc *r);
 /* Takes r out; true when it had no answer. */
 bool pyn_rpc_withdraw(struct pyn_rpc_table *t, struct pyn_rpc *r);

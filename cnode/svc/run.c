@@ -64,6 +64,16 @@ void pyn_run_stop(void *service, struct pyn_worker *w)
         sched_yield();
     pyn_seat_close(d->seat);
     pyn_out_free(&d->out);
+}
+
+/* When the watchdog, which may just send what the worker has left, has ended as well. */
+void pyn_run_free_desk(void *unused, const struct pyn_worker *w)
+{
+    struct pyn_desk *d = w->seat;
+
+    (void)unused;
+    if (!d) /* it did not start */
+        return;
     pyn_touched_fini(&d->touched);
     free(d);
 }
@@ -239,11 +249,10 @@ static void move_to_main(struct pyn_service *s, struct pyn_worker *w, struct pyn
     if (pyn_refused_add(&s->refused, r->call.module))
         pyn_log(PYN_NOTICE, "worker", "module %.*s does not load in sub-interpreters: it runs in the main interpreter",
                 (int)r->call.module.len, (const char *)r->call.module.ptr);
-    pyn_worker_done(w);
     r->job.lane = PYN_LANE_MAIN;
     r->job.group = r->job.helps ? PYN_MAIN_GROUP : PYN_ANY_GROUP;
     r->job.only = NULL;
-    pyn_pool_push(s->pool, &r->job);
+    pyn_worker_pass_on(w, &r->job);
 }
 
 /* What is for every interpreter does not move. */
@@ -334,9 +343,22 @@ static void run_outermost(struct pyn_service *s, struct pyn_worker *w, struct py
         pyn_buf_reset(&o->buf, KEEP_BYTES);
 }
 
-/* What came too late, or was called off, is never begun. */
+/* What came too late, or was called off, is never begun: then true, with what its caller is told, or NULL: nothing. */
+static bool is_off(struct pyn_service *s, struct pyn_worker *w, struct pyn_request *r, const char **reason)
+{
+    *reason = NULL;
+    if (r->deadline <= w->now)
+        *reason = "timeout";
+    else if (pyn_request_is_answered(r) || (r->link && !pyn_link_is_up(r->link)))
+        return true;
+    else if (r->context && pyn_context_is_over(r->context))
+        *reason = "context_lost";
+    return *reason || (r->op != PYN_OP_BIND && !pyn_streaming_begin(s, w, r));
+}
+
 void pyn_run_job(void *service, struct pyn_worker *w, struct pyn_job *job)
 {
+    const char *reason;
     struct pyn_service *s = service;
     struct pyn_request *r = pyn_request_of(job);
 
@@ -347,22 +369,13 @@ void pyn_run_job(void *service, struct pyn_worker *w, struct pyn_job *job)
         pyn_everywhere_catch_up(s, w, r);
     if (r->op == PYN_OP_CLOSE) {
         pyn_bind_close(s, w, r);
-    } else if (r->deadline <= w->now) {
+    } else if (is_off(s, w, r, &reason)) {
         pyn_worker_done(w);
-        pyn_run_answer(s, r, "timeout");
-        pyn_run_dispose(s, r);
-    } else if (pyn_request_is_answered(r) || (r->link && !pyn_link_is_up(r->link))) {
-        pyn_worker_done(w);
-        pyn_run_dispose(s, r);
-    } else if (r->context && pyn_context_is_over(r->context)) {
-        pyn_worker_done(w);
-        pyn_run_answer(s, r, "context_lost");
+        if (reason)
+            pyn_run_answer(s, r, reason);
         pyn_run_dispose(s, r);
     } else if (r->op == PYN_OP_BIND) {
         pyn_bind_open(s, w, r);
-    } else if (!pyn_streaming_begin(s, w, r)) {
-        pyn_worker_done(w);
-        pyn_run_dispose(s, r);
     } else if (r->job.outer) {
         run_nested(s, w, r);
     } else {

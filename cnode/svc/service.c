@@ -183,11 +183,14 @@ bool pyn_service_stop(struct pyn_service *s, uint64_t deadline)
             ended; /* they are interpreters' too */
     ended = pyn_pool_stop(s->pool, ended ? deadline : pyn_now() + PYN_MS, drop_job) && ended;
     pyn_guard_stop(s);
+    pyn_rpc_table_close(s->rpc);
     return ended;
 }
 
 void pyn_service_free(struct pyn_service *s)
 {
+    if (s->pool)
+        pyn_pool_each_worker(s->pool, pyn_run_free_desk, NULL);
     pyn_pool_free(s->pool);
     if (s->links)
         pyn_links_free(s->links);

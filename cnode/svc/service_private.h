@@ -104,6 +104,7 @@ uint64_t pyn_chain_deadline(struct pyn_service *s, const struct pyn_parsed *p, b
 /* run.c: the pool's operations. */
 bool pyn_run_start(void *service, struct pyn_worker *w);
 void pyn_run_stop(void *service, struct pyn_worker *w);
+void pyn_run_free_desk(void *unused, const struct pyn_worker *w);
 void pyn_run_attach(void *service, struct pyn_worker *w);
 void pyn_run_detach(void *service, struct pyn_worker *w);
 void pyn_run_job(void *service, struct pyn_worker *w, struct pyn_job *job);

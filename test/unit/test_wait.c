@@ -31,7 +31,7 @@ struct fake {
     bool woken;
     bool any; /* what is nested may be nested in anything of the group */
     atomic_int ran;
-    int loop_fd;
+    struct pyn_pool_loop loop;
     struct task levels[DEPTH + 1];
 };
 
@@ -137,9 +137,9 @@ static void fake_run(void *ctx, struct pyn_worker *w, struct pyn_job *job)
     uint64_t count;
 
     if (t->in_loop) {
-        pyn_pool_enter_loop(f->pool, w, f->loop_fd);
+        pyn_pool_enter_loop(f->pool, w, &f->loop);
         ask(f, t, w);
-        ck_assert_int_eq(read(f->loop_fd, &count, sizeof(count)), sizeof(count));
+        ck_assert_int_eq(read(f->loop.fd, &count, sizeof(count)), sizeof(count));
         pyn_pool_serve_inbox(f->pool, w);
     } else if (t->nested >= 0) {
         struct until u = {f, 1};
@@ -234,27 +234,60 @@ END_TEST
 
 START_TEST(an_event_loop_serves_jobs_that_may_nest)
 {
-    struct fake f = {.loop_fd = eventfd(0, EFD_CLOEXEC), .any = true};
+    struct fake f = {.loop.fd = eventfd(0, EFD_CLOEXEC), .any = true};
     struct task t = {.job = {.group = PYN_ANY_GROUP}, .nested = 1, .in_loop = true};
 
     start(&f, 1);
     atomic_store(&f.answers, 1);
     run(&f, &t, 2);
     ck_assert_int_eq(f.levels[0].ran_by, t.ran_by);
-    close(f.loop_fd);
+    close(f.loop.fd);
 }
 END_TEST
 
 START_TEST(an_event_loop_serves_nested_jobs)
 {
-    struct fake f = {.loop_fd = eventfd(0, EFD_CLOEXEC)};
+    struct fake f = {.loop.fd = eventfd(0, EFD_CLOEXEC)};
     struct task t = {.job = {.group = PYN_ANY_GROUP}, .nested = 1, .in_loop = true};
 
     start(&f, (unsigned)_i);
     atomic_store(&f.answers, 1); /* for the nested job, which asks nothing that is left */
     run(&f, &t, 2);
     ck_assert_int_eq(f.levels[0].ran_by, t.ran_by);
-    close(f.loop_fd);
+    close(f.loop.fd);
+}
+END_TEST
+
+/* Loops may be in one another; one that has left is told nothing any more: its number may be somebody else's. */
+START_TEST(loops_come_and_go)
+{
+    struct pyn_pool_loop loops[3] = {
+        {.fd = eventfd(0, EFD_NONBLOCK)}, {.fd = eventfd(0, EFD_NONBLOCK)}, {.fd = eventfd(0, EFD_NONBLOCK)}};
+    struct fake f = {0};
+    struct task t = {.job = {.group = PYN_ANY_GROUP}, .nested = -1};
+    struct pyn_job outer = {.group = PYN_ANY_GROUP}, inner = outer;
+    struct pyn_worker w = {.job = &outer, .group = 0};
+    uint64_t count;
+
+    pthread_mutex_init(&w.lock, NULL);
+    start(&f, 1);
+    w.pool = f.pool;
+    pyn_pool_leave_loop(f.pool, &w, &loops[0]);
+    for (int i = 0; i < 3; i++)
+        pyn_pool_enter_loop(f.pool, &w, &loops[i]);
+    pyn_pool_enter_loop(f.pool, &w, &loops[1]);
+    pyn_pool_leave_loop(f.pool, &w, &loops[_i]);
+    pyn_pool_leave_loop(f.pool, &w, &loops[_i]);
+    ck_assert(pyn_pool_nest(f.pool, &w, &outer, &inner));
+    for (int i = 0; i < 3; i++)
+        ck_assert_int_eq(read(loops[i].fd, &count, sizeof(count)), i == _i ? -1 : (ssize_t)sizeof(count));
+    for (int i = 0; i < 3; i++)
+        pyn_pool_leave_loop(f.pool, &w, &loops[i]);
+    ck_assert_ptr_null(atomic_load(&w.loops));
+    run(&f, &t, 1);
+    for (int i = 0; i < 3; i++)
+        close(loops[i].fd);
+    pthread_mutex_destroy(&w.lock);
 }
 END_TEST
 
@@ -269,6 +302,7 @@ int main(void)
     tcase_add_loop_test(core, an_event_loop_serves_nested_jobs, 1, MAX_WORKERS + 1);
     tcase_add_loop_test(core, jobs_that_may_nest_run_while_others_wait, 1, MAX_WORKERS + 1);
     tcase_add_test(core, an_event_loop_serves_jobs_that_may_nest);
+    tcase_add_loop_test(core, loops_come_and_go, 0, 3);
     tcase_set_timeout(core, 30);
     suite_add_tcase(suite, limits);
     suite_add_tcase(suite, core);
