@@ -7,7 +7,8 @@
 suite() -> [{timetrap, {minutes, 2}}].
 
 all() ->
-    [{group, functions}, lost_and_back, lost_while_waiting, never_there, late_coordinator].
+    [{group, functions}, lost_and_back, lost_while_waiting, never_there, late_coordinator,
+     stops_while_threads_ask].
 
 groups() ->
     [{functions, [], [runs_where_registered, nested_from_there, prints_there, node_leaves, node_leaves_meanwhile,
@@ -240,6 +241,26 @@ late_coordinator(_) ->
     ok = pyn_ct:wait_until(fun() -> py:call(t_callbacks, attempt, [mine, 1], #{}, 1000) =:= {ok, {<<"ok">>, 1}} andalso ok end),
     app_ct:stop_peer(A),
     ?assertEqual(0, pyn_ct:stop(P)),
+    app_ct:stop().
+
+%% Threads that Python code has started, and that nobody waits for, ask on and on while the node ends: they are told, and it
+%% goes as it should.
+stops_while_threads_ask(_) ->
+    ok = app_ct:start([{nodes, []}]),
+    ok = py:register_function(identity, fun([X]) -> X end),
+    [begin
+         P = pyn_ct:start(["--workers", "2", "--coordinator", atom_to_list(node())]),
+         ok = pyn_ct:wait_until(fun() ->
+             pyn_ct:call(P, {call, t_callbacks, attempt, [identity, 1], #{}, 1000}) =:= {ok, {<<"ok">>, 1}} andalso ok
+         end),
+         _ = py:state_remove(<<"asked">>),
+         %% Sub-interpreters have no daemon threads.
+         {ok, none} = pyn_ct:call(P, {call, t_callbacks, keep_asking, [8, Daemon andalso pyn_ct:mode(P) =/= subinterp]}),
+         ok = pyn_ct:wait_until(fun() -> {ok, N} = py:state_fetch(<<"asked">>), N > 100 andalso ok end),
+         pyn_ct:signal(P, "TERM"),
+         ?assertEqual(0, pyn_ct:wait_exit(P)),
+         ?assertEqual([], [L || L <- pyn_ct:log(P), re:run(L, " error |Fatal|Traceback") =/= nomatch])
+     end || Daemon <- [false, true]],
     app_ct:stop().
 
 free_name() ->

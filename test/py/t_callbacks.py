@@ -1,4 +1,5 @@
 """Callbacks, as Python sees them."""
+import logging
 import random
 import threading
 import time
@@ -56,6 +57,23 @@ def in_thread(name, *args):
     t.start()
     t.join()
     return box[0]
+
+
+def keep_asking(threads, daemon):
+    """Threads that ask of everything until there is no coordinator any more."""
+    def work(number):
+        logger = logging.getLogger('keep_asking')
+        try:
+            while True:
+                erlang.state_incr('asked')
+                erlang.call('identity', number)
+                erlang.send('nobody', number)
+                logger.debug('asked')
+        except erlang.CoordinatorDown:
+            pass
+
+    for number in range(threads):
+        threading.Thread(target=work, args=(number,), daemon=daemon).start()
 
 
 def stress(name, threads, calls, seed):
