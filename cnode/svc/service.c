@@ -178,7 +178,7 @@ bool pyn_service_stop(struct pyn_service *s, uint64_t deadline)
     pyn_guard_cancel(s, any, NULL, "stopping");
     pyn_rpc_link_down(s->rpc, NULL);
     ended = wait_for_none(s, deadline);
-    pyn_rpc_table_close(s->rpc); /* an interpreter does not end before its threads have */
+    pyn_rpc_table_close(s->rpc);                  /* an interpreter does not end before its threads have */
     wait_for_output(s, pyn_now() + OUTPUT_GRACE); /* while there are workers who write */
     ended = pyn_deferred_stop(s->deferred, ended ? deadline : pyn_now() + PYN_MS) &&
             ended; /* they are interpreters' too */
