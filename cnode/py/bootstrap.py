@@ -112,6 +112,35 @@ class _Library:
         return erlang._library(name)
 
 
+class _ThreadingImport:
+    """Adds to `threading` what _pynode_threads says, when it is imported: it is large, and most code does without it."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name != "threading":
+            return None
+        sys.meta_path.remove(_ThreadingImport)
+        for finder in sys.meta_path:
+            spec = finder.find_spec(name, path, target)
+            if spec is not None:
+                spec.loader = _ThreadingImport(spec.loader)
+                return spec
+        return None
+
+    def __init__(self, loader):
+        self._loader = loader
+
+    def create_module(self, spec):
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module):
+        module.__loader__ = module.__spec__.loader = self._loader
+        self._loader.exec_module(module)
+        from _pynode_threads import adopt
+
+        adopt(module.Thread)
+
+
 def _guard_extensions():
     """Makes single-phase extension modules fail cleanly in a sub-interpreter.
 
@@ -182,6 +211,7 @@ def _setup():
     if not _boot["main"]:
         _guard_extensions()
         atexit.register(_forget_thread)
+    sys.meta_path.insert(0, _ThreadingImport)
 
 
 _setup()

@@ -73,6 +73,8 @@ struct pyn_bridge {
     size_t (*item_begin)(void *ctx, struct pyn_out *out);
     void (*item_send)(void *ctx, size_t frame, struct pyn_out *out);
     void (*item_flush)(void *ctx);
+    /* The id of the request on whose behalf this thread works; 0: none. Attached. */
+    uint64_t (*request)(void *ctx);
     /* The node's own pid, a term. */
     struct pyn_span (*own_pid)(void *ctx);
 

@@ -23,6 +23,7 @@ SOURCE(pyn_bootstrap_source, "py/bootstrap.py");
     X(_pynode_reload) \
     X(_pynode_report) \
     X(_pynode_stream) \
+    X(_pynode_threads) \
     X(_pynode_tracing) \
     X(_pynode_venv) \
     X(erlang_asyncio)

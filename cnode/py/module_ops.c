@@ -373,6 +373,14 @@ static PyObject *module_self(PyObject *module, PyObject *Py_UNUSED(unused))
     return pyn_opaque_new(ty, PYN_OPAQUE_PID, bridge->own_pid(bridge->ctx));
 }
 
+/* _on_behalf() -> the id of the request that this thread works for; 0: none. */
+static PyObject *module_on_behalf(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(unused))
+{
+    const struct pyn_bridge *bridge = pyn_bridge_get();
+
+    return PyLong_FromUnsignedLongLong(bridge ? bridge->request(bridge->ctx) : 0);
+}
+
 #define KEYWORDS(f) ((PyCFunction)(void (*)(void))(f))
 
 PyMethodDef pyn_module_ops[] = {
@@ -387,5 +395,6 @@ PyMethodDef pyn_module_ops[] = {
     {"state_decr", KEYWORDS(state_decr), METH_VARARGS | METH_KEYWORDS, PYN_DOC_STATE_DECR},
     {"send", KEYWORDS(module_send), METH_VARARGS | METH_KEYWORDS, PYN_DOC_SEND},
     {"self", module_self, METH_NOARGS, PYN_DOC_SELF},
+    {"_on_behalf", module_on_behalf, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -123,6 +123,47 @@ static PyObject *find_module(struct pyn_seat *s, PyObject *name, bool *refused)
     return module;
 }
 
+/* With an AttributeError of the module: whether that is another one by now. Clears the exception then. */
+static bool was_replaced(PyObject *module, PyObject *name)
+{
+    PyObject *type, *value, *trace, *now;
+
+    if (!PyErr_ExceptionMatches(PyExc_AttributeError))
+        return false;
+    PyErr_Fetch(&type, &value, &trace);
+    now = PyImport_GetModule(name);
+    Py_XDECREF(now);
+    if (now == module || PyErr_Occurred()) {
+        PyErr_Clear();
+        PyErr_Restore(type, value, trace);
+        return false;
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(trace);
+    return true;
+}
+
+enum { IMPORT_TRIES = 5 };
+
+/* An attribute of a module. Where another thread imports it at this moment, and is interrupted, Python gives those who
+ * wait for it a module that is half done, and forgets it: so it is imported anew. */
+static PyObject *find_in_module(struct pyn_seat *s, PyObject *name, PyObject *attribute, bool *refused)
+{
+    PyObject *value = NULL;
+    bool again = true;
+
+    for (int i = 0; again && i < IMPORT_TRIES; i++) {
+        PyObject *module = find_module(s, name, refused);
+        if (!module)
+            return NULL;
+        value = PyObject_GetAttr(module, attribute);
+        again = !value && i + 1 < IMPORT_TRIES && was_replaced(module, name);
+        Py_DECREF(module);
+    }
+    return value;
+}
+
 /* The first name of a call to __main__: missing there is a NameError, as it would be in code that runs there. */
 static PyObject *find_in_main(struct pyn_seat *s, PyObject *name)
 {
@@ -140,7 +181,7 @@ PyObject *pyn_target_find(struct pyn_seat *s, struct pyn_span m, struct pyn_span
     uint64_t hash = pyn_span_hash(f, pyn_span_hash(m, 0));
     struct pyn_target *t = &s->targets[hash % PYN_TARGETS];
     PyObject *name, *path, *at;
-    Py_ssize_t i = 0;
+    Py_ssize_t i;
 
     *refused = false;
     if (!key_matches(t, hash ? hash : 1, m, f) && fill_target(t, hash, m, f) != 0)
@@ -148,8 +189,9 @@ PyObject *pyn_target_find(struct pyn_seat *s, struct pyn_span m, struct pyn_span
     /* The lookups run Python code, and a call nested in that may refill the entry. */
     name = Py_NewRef(t->module);
     path = Py_NewRef(t->path);
-    at = t->is_main ? find_in_main(s, PyTuple_GET_ITEM(path, i++)) : find_module(s, name, refused);
-    for (; at && i < PyTuple_GET_SIZE(path); i++) {
+    at = t->is_main ? find_in_main(s, PyTuple_GET_ITEM(path, 0))
+                    : find_in_module(s, name, PyTuple_GET_ITEM(path, 0), refused);
+    for (i = 1; at && i < PyTuple_GET_SIZE(path); i++) {
         PyObject *next = PyObject_GetAttr(at, PyTuple_GET_ITEM(path, i));
         Py_DECREF(at);
         at = next;

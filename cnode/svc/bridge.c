@@ -43,7 +43,7 @@ static void write_head(struct pyn_rpc_table *t, struct pyn_rpc *r, struct pyn_ou
     pyn_write_raw(&out->buf, pid);
     pyn_write_tuple(&out->buf, span ? 4 : 3);
     pyn_write_int(&out->buf, pyn_host_current_interp());
-    pyn_write_int(&out->buf, r->run ? (int64_t)r->run->id : 0);
+    pyn_write_int(&out->buf, r->run && !r->beside ? (int64_t)r->run->id : 0);
     pyn_write_int(&out->buf, r->run ? (int64_t)r->run->depth : 0);
     if (span)
         pyn_write_int(&out->buf, span);
@@ -53,28 +53,42 @@ static void write_head(struct pyn_rpc_table *t, struct pyn_rpc *r, struct pyn_ou
         pyn_write_int(&out->buf, (int64_t)left);
 }
 
-/* The request on whose behalf this thread asks, a new reference; NULL: none. */
-static struct pyn_request *asking_run(struct pyn_rpc_table *t)
+/* The request on whose behalf this thread asks, a new reference; NULL: none. beside: it runs on another thread, whose
+ * code has started this one. */
+static struct pyn_request *asking_run(struct pyn_rpc_table *t, bool *beside)
 {
     struct pyn_request *run = pyn_run_current();
     uint64_t id;
 
+    *beside = false;
     if (run)
         return pyn_request_ref(run);
     id = pyn_runner_request();
-    return id ? pyn_deferred_find(t->service->deferred, id) : NULL;
+    if (id)
+        run = pyn_deferred_find(t->service->deferred, id);
+    if (id && !run) {
+        run = pyn_run_find(t->service, id);
+        *beside = run != NULL;
+    }
+    return run;
+}
+
+/* Nobody waits for the run's result any more. Who is beside it may go on when it has ended well. */
+static bool is_in_vain(const struct pyn_request *run, bool beside)
+{
+    return run && (beside ? atomic_load(&run->off) : pyn_request_is_answered(run));
 }
 
 /* Whether that request may ask at all. */
-static enum pyn_rpc_result may_ask(const struct pyn_request *run)
+static enum pyn_rpc_result may_ask(const struct pyn_request *run, bool beside)
 {
-    if (run && pyn_request_is_answered(run) && !pyn_streaming_sends(run))
+    if (is_in_vain(run, beside) && (beside || !pyn_streaming_sends(run)))
         return PYN_RPC_INTERRUPTED;
     return run && run->depth >= PYN_MAX_NESTING ? PYN_RPC_TOO_DEEP : PYN_RPC_DOWN;
 }
 
 /* Enters it in the table; NULL: no coordinator, or the table is full. Steals run. */
-static struct pyn_rpc *new_rpc(struct pyn_rpc_table *t, struct pyn_request *run, struct pyn_notify *notify)
+static struct pyn_rpc *new_rpc(struct pyn_rpc_table *t, struct pyn_request *run, bool beside, struct pyn_notify *notify)
 {
     struct pyn_rpc *r = calloc(1, sizeof(*r));
 
@@ -87,6 +101,7 @@ static struct pyn_rpc *new_rpc(struct pyn_rpc_table *t, struct pyn_request *run,
     r->notify = notify;
     r->worker = notify ? NULL : pyn_run_worker();
     r->run = run;
+    r->beside = beside;
     pthread_cond_init(&r->cond, NULL);
     r->link = t->service->node ? pyn_node_coordinator(t->service->node) : NULL;
     if (r->link && pyn_rpc_insert(t, r))
@@ -99,20 +114,21 @@ static struct pyn_rpc *bridge_open(void *ctx, enum pyn_rpc_target target, struct
                                    struct pyn_out *out, enum pyn_rpc_result *result)
 {
     struct pyn_rpc_table *t = ctx;
-    struct pyn_request *run = asking_run(t);
+    bool beside;
+    struct pyn_request *run = asking_run(t, &beside);
     struct pyn_rpc *r;
 
-    *result = may_ask(run);
+    *result = may_ask(run, beside);
     if (*result != PYN_RPC_DOWN) {
         pyn_request_unref(run);
         return NULL;
     }
-    r = new_rpc(t, run, notify);
+    r = new_rpc(t, run, beside, notify);
     if (!r)
         return NULL;
     r->target = target;
-    r->late = run && pyn_streaming_sends(run) && pyn_request_is_answered(run);
-    if (run)
+    r->late = run && !beside && pyn_streaming_sends(run) && pyn_request_is_answered(run);
+    if (run && !beside)
         atomic_fetch_add(&run->asking, 1);
     if (!notify && target == PYN_RPC_CALL && (r->loop = pyn_runner_loop())) /* before the callback can begin */
         pyn_deferred_blocking(t->service->deferred, r->loop, 1);
@@ -138,7 +154,7 @@ struct waiting {
 /* Nobody waits for the run's result any more; and it does not clean up yet. */
 static bool is_called_off(const struct pyn_rpc *r)
 {
-    return r->run && !r->late && pyn_request_is_answered(r->run);
+    return !r->late && is_in_vain(r->run, r->beside);
 }
 
 static bool is_settled(void *ctx)
@@ -188,20 +204,20 @@ static enum pyn_rpc_result bridge_wait(void *ctx, struct pyn_rpc *r, struct pyn_
     return bridge_take(ctx, r, reply);
 }
 
-static void call_off(struct pyn_rpc_table *t, struct pyn_rpc *r)
+void pyn_rpc_call_off(struct pyn_rpc_table *t, struct pyn_link *l, enum pyn_rpc_target target, uint64_t id)
 {
     struct pyn_span pid = pyn_service_pid(t->service);
     struct pyn_out o;
     size_t frame;
 
     pyn_out_init(&o, 65536);
-    frame = pyn_frame_reg_send(&o.buf, pid, target_name(r->target));
+    frame = pyn_frame_reg_send(&o.buf, pid, target_name(target));
     pyn_write_tuple(&o.buf, 3);
     pyn_write_atom(&o.buf, "py_rpc_cancel");
-    pyn_write_int(&o.buf, (int64_t)r->id);
+    pyn_write_int(&o.buf, (int64_t)id);
     pyn_write_raw(&o.buf, pid);
     pyn_frame_end(&o.buf, frame, 0);
-    pyn_dispatch_send_now(r->link, &o);
+    pyn_dispatch_send_now(l, &o);
 }
 
 static void bridge_close(void *ctx, struct pyn_rpc *r)
@@ -209,8 +225,8 @@ static void bridge_close(void *ctx, struct pyn_rpc *r)
     struct pyn_rpc_table *t = ctx;
 
     if (pyn_rpc_withdraw(ctx, r) && pyn_link_is_up(r->link))
-        call_off(ctx, r);
-    if (r->run)
+        pyn_rpc_call_off(t, r->link, r->target, r->id);
+    if (r->run && !r->beside)
         atomic_fetch_sub(&r->run->asking, 1);
     if (r->loop)
         pyn_deferred_blocking(t->service->deferred, r->loop, -1);
@@ -305,6 +321,14 @@ static struct pyn_span bridge_own_pid(void *ctx)
 
 /* ---- the table of functions ---- */
 
+static uint64_t bridge_request(void *ctx)
+{
+    const struct pyn_request *run = pyn_run_current();
+
+    (void)ctx;
+    return run ? run->id : pyn_runner_request();
+}
+
 static void bridge_set_cookie(void *ctx, struct pyn_rpc *r, void *cookie)
 {
     (void)ctx;
@@ -336,6 +360,7 @@ struct pyn_bridge pyn_bridge_of(struct pyn_rpc_table *t)
         .item_send = pyn_streaming_item_send,
         .item_flush = pyn_streaming_item_flush,
         .own_pid = bridge_own_pid,
+        .request = bridge_request,
         .loop_open = pyn_notify_open,
         .loop_fd = pyn_notify_fd,
         .loop_next = pyn_notify_next,

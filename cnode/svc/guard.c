@@ -178,6 +178,7 @@ static bool look_at_waiting(void *ctx, struct pyn_job *job)
 /* reason NULL: nobody is to be answered. */
 static void call_off(struct pyn_service *s, struct pyn_request *r, const char *reason)
 {
+    atomic_store(&r->off, true);
     if (reason)
         pyn_run_answer(s, r, reason);
     else
@@ -214,8 +215,7 @@ static void act(struct picked *p, const char *reason)
     for (unsigned i = 0; i < p->late_count; i++) {
         call_off(s, p->late[i], why(p->late[i], p->now, reason));
         pyn_pool_poke(s->pool, p->busy[i]); /* it may wait for Erlang, in vain now */
-        if (atomic_load(&p->late[i]->asking) > 0)
-            pyn_rpc_run_ended(s->rpc, p->late[i]);
+        pyn_rpc_run_ended(s->rpc, p->late[i]);
         pyn_request_unref(p->late[i]);
     }
     for (unsigned i = 0; i < p->watch_count; i++) {

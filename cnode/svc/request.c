@@ -36,6 +36,7 @@ static void begin_life(struct pyn_request *r)
     r->job.group = PYN_ANY_GROUP;
     atomic_init(&r->refs, 1);
     atomic_init(&r->answered, false);
+    atomic_init(&r->off, false);
     atomic_init(&r->asking, 0);
     atomic_init(&r->interrupts, 0);
 }

@@ -35,6 +35,7 @@ struct pyn_request {
     struct pyn_job job; /* first: a job is a request */
     atomic_uint refs;
     atomic_bool answered;
+    atomic_bool off;    /* it was called off while it ran: threads that its code has started are told as well */
     enum pyn_op op;     /* RUN, ALL, BIND, UNBIND or CLOSE */
     atomic_uint asking; /* requests to Erlang that it has under way: calls of these callbacks are nested in it */
     uint64_t id;        /* never 0, never used twice */

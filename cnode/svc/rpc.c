@@ -60,6 +60,9 @@ bool pyn_rpc_withdraw(struct pyn_rpc_table *t, struct pyn_rpc *r)
 struct wake {
     struct pyn_rpc *waiter; /* a reference; NULL: no thread waits for its condition */
     struct pyn_worker *worker;
+    struct pyn_link *link; /* a reference: the other side is told, over this one; NULL: it is not */
+    enum pyn_rpc_target target;
+    uint64_t id;
 };
 
 /* lock held: as long as a request is its own the loop keeps its eventfd open. */
@@ -94,11 +97,15 @@ static void tell(struct pyn_rpc_table *t, struct wake w)
      * When it is this thread, which reads while it waits, it looks as soon as it has read. */
     if (w.worker && w.worker != pyn_run_worker())
         pyn_pool_poke(t->service->pool, w.worker);
+    if (w.link) {
+        pyn_rpc_call_off(t, w.link, w.target, w.id);
+        pyn_link_unref(w.link);
+    }
 }
 
 static void replied(struct pyn_rpc_table *t, uint64_t id, struct pyn_span value, struct pyn_block *block)
 {
-    struct wake w = {NULL, NULL};
+    struct wake w = {NULL};
     struct pyn_rpc *r;
 
     pthread_mutex_lock(&t->lock);
@@ -164,7 +171,7 @@ static bool is_over(const struct pyn_rpc *r, const void *link)
 
 static bool is_of_run(const struct pyn_rpc *r, const void *run)
 {
-    return r->run == run && r->notify;
+    return r->run == run && (r->notify || r->beside);
 }
 
 static bool is_of_coroutine(const struct pyn_rpc *r, const void *run)
@@ -183,18 +190,25 @@ static struct pyn_rpc *find_asked(struct pyn_rpc_table *t, unsigned *bucket,
     return NULL;
 }
 
-/* All that match have no answer any more. One at a time: telling is done without the lock. */
-static void lose(struct pyn_rpc_table *t, bool (*match)(const struct pyn_rpc *r, const void *what), const void *what)
+/* All that match have no answer any more. One at a time: telling is done without the lock. in_vain: Python has no use for
+ * one, and so Erlang is told as well. */
+static void lose(struct pyn_rpc_table *t, bool in_vain, bool (*match)(const struct pyn_rpc *r, const void *what),
+                 const void *what)
 {
     unsigned bucket = 0;
     struct pyn_rpc *r;
 
     do {
-        struct wake w = {NULL, NULL};
+        struct wake w = {NULL};
         pthread_mutex_lock(&t->lock);
         r = find_asked(t, &bucket, match, what);
         if (r)
             w = settle(r, PYN_RPC_LOST);
+        if (r && in_vain) {
+            w.link = pyn_link_ref(r->link);
+            w.target = r->target;
+            w.id = r->id;
+        }
         pthread_mutex_unlock(&t->lock);
         tell(t, w);
     } while (r);
@@ -202,18 +216,18 @@ static void lose(struct pyn_rpc_table *t, bool (*match)(const struct pyn_rpc *r,
 
 void pyn_rpc_link_down(struct pyn_rpc_table *t, const struct pyn_link *l)
 {
-    lose(t, is_over, l);
+    lose(t, false, is_over, l);
 }
 
 void pyn_rpc_run_ended(struct pyn_rpc_table *t, const struct pyn_request *run)
 {
-    lose(t, is_of_run, run);
+    lose(t, true, is_of_run, run);
 }
 
 /* What is awaited ends with the task. */
 void pyn_rpc_coroutine_ended(struct pyn_rpc_table *t, const struct pyn_request *run)
 {
-    lose(t, is_of_coroutine, run);
+    lose(t, true, is_of_coroutine, run);
 }
 
 unsigned pyn_rpc_count(struct pyn_rpc_table *t)

@@ -27,7 +27,8 @@ struct pyn_rpc {
     atomic_uint refs; /* the asker's, and that of who is about to wake it */
     enum pyn_rpc_target target;
     struct pyn_link *link;     /* owned reference */
-    struct pyn_request *run;   /* owned reference: the call that asks; NULL: a thread of Python's own */
+    struct pyn_request *run;   /* owned reference: the call that asks; NULL: a thread that belongs to none */
+    bool beside;               /* a thread that the call's code has started asks: nothing is nested in the call */
     struct pyn_worker *worker; /* on whose thread the asker waits; NULL: any other thread, or a loop */
     struct pyn_loop *loop;     /* on whose thread the asker waits, so that no coroutine runs there; NULL: none */
     struct pyn_notify *notify; /* the loop that the asker is in; NULL: it waits */
@@ -58,9 +59,11 @@ struct pyn_rpc_table {
 
 /* Gives r its number and enters it; false: the table is full, or closed. */
 bool pyn_rpc_insert(struct pyn_rpc_table *t, struct pyn_rpc *r);
-/* Takes r out; true when it had no answer. */
+/* Takes r out; true when it had no answer, and Erlang does not know yet that it needs none. */
 bool pyn_rpc_withdraw(struct pyn_rpc_table *t, struct pyn_rpc *r);
 void pyn_rpc_unref(struct pyn_rpc *r);
+/* Tells Erlang that nobody waits for that answer any more. */
+void pyn_rpc_call_off(struct pyn_rpc_table *t, struct pyn_link *l, enum pyn_rpc_target target, uint64_t id);
 /* svc/tell.c: the functions of the bridge by these names (py/bridge.h), with t as their context. */
 void pyn_tell_init(struct pyn_rpc_table *t);
 void pyn_tell_destroy(struct pyn_rpc_table *t);

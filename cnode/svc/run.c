@@ -27,6 +27,29 @@ struct pyn_request *pyn_run_current(void)
     return this_worker && this_worker->job ? pyn_request_of(this_worker->job) : NULL;
 }
 
+struct search {
+    uint64_t id;
+    struct pyn_request *found;
+};
+
+/* Under the worker's lock. */
+static void find_by_id(void *ctx, struct pyn_worker *w, struct pyn_job *job)
+{
+    struct search *s = ctx;
+
+    (void)w;
+    if (pyn_request_of(job)->id == s->id && !s->found)
+        s->found = pyn_request_ref(pyn_request_of(job));
+}
+
+struct pyn_request *pyn_run_find(struct pyn_service *s, uint64_t id)
+{
+    struct search search = {id, NULL};
+
+    pyn_pool_each_running(s->pool, find_by_id, &search);
+    return search.found;
+}
+
 bool pyn_run_start(void *service, struct pyn_worker *w)
 {
     struct pyn_service *s = service;

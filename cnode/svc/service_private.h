@@ -103,6 +103,8 @@ uint64_t pyn_chain_deadline(struct pyn_service *s, const struct pyn_parsed *p, b
 
 /* run.c: the pool's operations. */
 bool pyn_run_start(void *service, struct pyn_worker *w);
+/* The request of that id, if a worker runs it now: a new reference. */
+struct pyn_request *pyn_run_find(struct pyn_service *s, uint64_t id);
 void pyn_run_stop(void *service, struct pyn_worker *w);
 void pyn_run_free_desk(void *unused, const struct pyn_worker *w);
 void pyn_run_attach(void *service, struct pyn_worker *w);

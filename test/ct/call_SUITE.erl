@@ -6,7 +6,8 @@
          version_and_info/1, ping/1, monitors/1,
          names/1, dotted_names/1, odd_names/1, arguments/1, keyword_arguments/1, doubled_keywords/1, many_arguments/1,
          arguments_not_a_list/1,
-         exceptions/1, exception_messages/1, odd_exceptions/1, tracebacks/1, missing/1, broken_modules/1, system_exit/1,
+         exceptions/1, exception_messages/1, odd_exceptions/1, tracebacks/1, missing/1, broken_modules/1, import_fails_elsewhere/1,
+         system_exit/1,
          recursion/1, not_convertible/1, too_large/1,
          eval/1, eval_locals/1, eval_errors/1, exec/1, exec_errors/1, code_forms/1,
          threads/1, subprocesses/1, asyncio/1, refused_modules/1, numpy/1, refused_in_exec/1, static_types/1, many_callers/1,
@@ -21,7 +22,8 @@ all() ->
      version_and_info, ping, monitors,
      names, dotted_names, odd_names, arguments, keyword_arguments, doubled_keywords, many_arguments,
      arguments_not_a_list,
-     exceptions, exception_messages, odd_exceptions, tracebacks, missing, broken_modules, system_exit,
+     exceptions, exception_messages, odd_exceptions, tracebacks, missing, broken_modules, import_fails_elsewhere,
+     system_exit,
      recursion, not_convertible, too_large,
      eval, eval_locals, eval_errors, exec, exec_errors, code_forms,
      threads, subprocesses, asyncio, refused_modules, numpy, refused_in_exec, static_types, many_callers,
@@ -434,6 +436,23 @@ subprocesses(Config) ->
 
 asyncio(Config) ->
     [{ok, [0, 1, 4, 9]} = call(Config, t_calls, in_asyncio, [4]) || _ <- [1, 2, 3]].
+
+%% One caller's import fails while another one waits for it: that one has its module all the same.
+import_fails_elsewhere(Config) ->
+    P = pynode(Config),
+    case pyn_ct:mode(P) of
+        subinterp -> ok; %% each has its own modules
+        _ ->
+            ok = pyn_ct:call(P, {exec, <<"import sys\nsys.t_half = {'tries': 0, 'go': False}">>}),
+            Ask = fun() -> gen_server:send_request(server(Config), {call, t_half, whole, []}) end,
+            First = Ask(),
+            pyn_ct:wait_until(fun() -> eval(Config, <<"sys.t_half['tries']">>, #{}) =:= {ok, 1} end),
+            Second = Ask(),
+            pyn_ct:wait_until(fun() -> pyn_ct:info(P, busy) =:= 2 end),
+            ok = pyn_ct:call(P, {exec, <<"sys.t_half['go'] = True">>}),
+            {reply, {error, {'RuntimeError', "half way"}}} = gen_server:wait_response(First, 10000),
+            {reply, {ok, <<"whole">>}} = gen_server:wait_response(Second, 10000)
+    end.
 
 %% Extension modules that a sub-interpreter refuses run in the main one, without the caller noticing.
 refused_modules(Config) ->

@@ -14,7 +14,7 @@ groups() ->
              styles, errors, odd_functions, values, unregistered, registration, registered_twice, names,
              deadline_ends_callback, cancel_ends_callback, killed_callback, main_of_the_chain,
              nested_calls_take_no_slot, nested_async_calls, concurrent_callbacks, reentrant_100, own_threads,
-             asked_for_threads, bind_in_callback, threads_nested, messages,
+             asked_for_threads, threads_end_with_their_call, threads_go_on, bind_in_callback, threads_nested, messages,
              process_restarts],
     [{one_worker, [], Cases},
      {many_workers, [], Cases ++ [threads_64, threads_too_deep]},
@@ -389,6 +389,58 @@ own_threads(_) ->
     %% A callback of a thread may call Python as well, though the worker waits for the thread.
     ok = py:register_function(root, fun([X]) -> {ok, R} = py:call(math, sqrt, [X]), R end),
     ?assertEqual({ok, {<<"ok">>, 3.0}}, py:call(t_callbacks, in_thread, [root, 9])).
+
+%% What a thread asks for has no more time than the call that started it, and ends when that is called off; no worker is
+%% stuck in waiting for such a thread.
+threads_end_with_their_call(_) ->
+    never(),
+    #{stuck_total := Stuck} = maps:get(app_ct:pynode(), py:info()),
+    Plain = [in_thread, in_executor, in_own_loop],
+    Coroutines = [in_other_thread, in_loops_executor, awaits],
+    %% What they import is there before the time counts.
+    [{ok, _} = py:call(t_callbacks, F, [identity, 1]) || F <- Plain],
+    [{ok, 1} = py:async_await(py:async_call(t_callbacks, F, [identity, 1]), 10000) || F <- Coroutines],
+    [begin
+         ?assertEqual({F, {error, timeout}}, {F, py:call(t_callbacks, F, [never, 1], #{}, 500)}),
+         dead(callback_pid())
+     end || F <- Plain],
+    flush(),
+    [begin
+         Ref = py:async_call(t_callbacks, F, [never, 1]),
+         Pid = callback_pid(),
+         ?assertEqual({F, {error, timeout}}, {F, py:async_await(Ref, 100)}),
+         dead(Pid)
+     end || F <- Coroutines],
+    [begin
+         Ref = py:call_async(t_callbacks, F, [never, 1]),
+         Pid = callback_pid(),
+         ok = py:interrupt(Ref),
+         ?assertEqual({F, {error, interrupted}}, {F, py:await(Ref)}),
+         dead(Pid),
+         flush()
+     end || F <- Plain],
+    [begin
+         {Caller, Monitor} = spawn_monitor(fun() -> py:call(t_callbacks, F, [never, 1]) end),
+         Pid = callback_pid(),
+         exit(Caller, kill),
+         receive {'DOWN', Monitor, process, Caller, _} -> ok end,
+         dead(Pid),
+         flush()
+     end || F <- Plain],
+    {ok, Stream} = py:stream_start(t_callbacks, items, [never, 1]),
+    Item = callback_pid(),
+    ok = py:stream_cancel(Stream),
+    dead(Item),
+    ?assertMatch(#{stuck_total := Stuck}, maps:get(app_ct:pynode(), py:info())).
+
+%% When the call has ended well, its threads go on by themselves; those of an executor work for who submits.
+threads_go_on(_) ->
+    _ = py:state_clear(),
+    {ok, none} = py:call(t_callbacks, goes_on, [<<"went">>, <<"go">>]),
+    {ok, none} = py:call(t_callbacks, goes_on, [<<"went">>, <<"go">>]),
+    pyn_ct:wait_until(fun() -> in_flight() =:= 0 end),
+    ok = py:state_store(<<"go">>, 1),
+    pyn_ct:wait_until(fun() -> py:state_fetch(<<"went">>) =:= {ok, 4} end).
 
 %% Whatever such a callback asks for: it does not wait for the worker that waits for the thread.
 asked_for_threads(_) ->

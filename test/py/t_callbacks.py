@@ -1,4 +1,6 @@
 """Callbacks, as Python sees them."""
+import asyncio
+import concurrent.futures
 import logging
 import random
 import threading
@@ -57,6 +59,49 @@ def in_thread(name, *args):
     t.start()
     t.join()
     return box[0]
+
+
+def in_executor(name, *args):
+    with concurrent.futures.ThreadPoolExecutor(2) as executor:
+        return list(executor.map(lambda _: erlang.call(name, *args), range(2)))
+
+
+async def in_other_thread(name, *args):
+    return await asyncio.to_thread(erlang.call, name, *args)
+
+
+async def in_loops_executor(name, *args):
+    return await asyncio.get_running_loop().run_in_executor(None, erlang.call, name, *args)
+
+
+async def awaits(name, *args):
+    return await erlang.async_call(name, *args)
+
+
+def in_own_loop(name, *args):
+    return asyncio.run(awaits(name, *args))
+
+
+async def items(name, *args):
+    yield 'first'
+    yield await erlang.async_call(name, *args)
+
+
+_pool = None
+
+
+def goes_on(key, go):
+    """What threads do after the call that started them, and a pool's thread for the next one: the key counts."""
+    global _pool
+    _pool = _pool or concurrent.futures.ThreadPoolExecutor(1)
+
+    def work():
+        while erlang.state_get(go) is None:
+            time.sleep(0.005)
+        erlang.state_incr(key)
+
+    threading.Thread(target=work).start()
+    _pool.submit(work)
 
 
 def keep_asking(threads, daemon):
