@@ -190,8 +190,8 @@ static struct pyn_rpc *find_asked(struct pyn_rpc_table *t, unsigned *bucket,
     return NULL;
 }
 
-/* All that match have no answer any more. One at a time: telling is done without the lock. in_vain: Python has no use for
- * one, and so Erlang is told as well. */
+/* All that match have no answer any more. One at a time: telling is done without the lock. in_vain: Python has no use
+ * for one, and so Erlang is told as well. */
 static void lose(struct pyn_rpc_table *t, bool in_vain, bool (*match)(const struct pyn_rpc *r, const void *what),
                  const void *what)
 {
