@@ -1,4 +1,5 @@
 /* Start order, and in reverse the stop order. The only file that knows every layer. */
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include "app/config.h"
 #include "app/signals.h"
 #include "base/clock.h"
+#include "base/forked.h"
 #include "base/log.h"
 
 enum { ERROR_MAX = 1024 };
@@ -19,6 +21,7 @@ struct program {
     struct pyn_config config;
     char *cookie;
     int signal_fd;
+    int parent_fd; /* where standard input was; -1: it is not looked at */
     struct pyn_service *service;
     struct pyn_node *node;
     enum pyn_node_failure failure;
@@ -52,6 +55,19 @@ static void log_ready(const struct program *p)
 
 /* ---- waiting for the end ---- */
 
+/* Standard input is not for Python code: what reads it finds its end. */
+static bool take_input(struct program *p)
+{
+    int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    bool ok;
+
+    p->parent_fd = p->config.parent_pipe ? pyn_fd_own(fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3)) : -1;
+    ok = null >= 0 && (p->parent_fd >= 0 || !p->config.parent_pipe) && dup2(null, STDIN_FILENO) == STDIN_FILENO;
+    if (null > STDIN_FILENO)
+        close(null);
+    return ok;
+}
+
 /* true when standard input has reached its end: whoever started us is gone. */
 static bool parent_gone(struct pollfd *fd)
 {
@@ -68,7 +84,7 @@ static enum pyn_exit wait_for_end(const struct program *p)
     struct pollfd fds[3] = {
         {.fd = p->signal_fd, .events = POLLIN},
         {.fd = pyn_service_fatal_fd(p->service), .events = POLLIN},
-        {.fd = p->config.parent_pipe ? STDIN_FILENO : -1, .events = POLLIN},
+        {.fd = p->parent_fd, .events = POLLIN},
     };
 
     for (;;) {
@@ -124,6 +140,9 @@ static int run(struct program *p)
 {
     char error[ERROR_MAX];
 
+    pyn_forked_init();
+    if (!take_input(p))
+        return fail(PYN_EXIT_FAILED, "standard input could not be put aside");
     p->signal_fd = pyn_signals_install(PYN_EXIT_NOT_DRAINED);
     if (p->signal_fd < 0)
         return fail(PYN_EXIT_FAILED, "signal handlers could not be installed");

@@ -1,6 +1,7 @@
 #include "app/signals.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -15,12 +16,13 @@ static const int caught_signals[CAUGHT] = {SIGTERM, SIGINT};
 static struct {
     int fd;
     int hurry_code;
+    pid_t pid;
     atomic_int first;
     struct sigaction old[CAUGHT];
     struct sigaction old_pipe;
 } state = {.fd = -1};
 
-/* Async-signal-safe: an atomic exchange, write and _exit. */
+/* Async-signal-safe: an atomic exchange, write, raise and _exit. */
 static void on_signal(int number)
 {
     static const uint64_t one = 1;
@@ -28,6 +30,11 @@ static void on_signal(int number)
     int saved = errno;
     ssize_t unused;
 
+    if (getpid() != state.pid) { /* forked this very moment: the signal is none for the node */
+        signal(number, SIG_DFL);
+        raise(number);
+        return;
+    }
     if (!atomic_compare_exchange_strong(&state.first, &none, number))
         _exit(state.hurry_code);
     unused = write(state.fd, &one, sizeof(one)); /* an eventfd at 0 takes it */
@@ -46,12 +53,21 @@ static int set_action(int number, void (*handler)(int), struct sigaction *old)
     return sigaction(number, &action, old);
 }
 
+/* Also in a process that was forked: a signal to it is none for the node. Async-signal-safe. */
+static void restore(void)
+{
+    for (int i = 0; i < CAUGHT; i++)
+        sigaction(caught_signals[i], &state.old[i], NULL);
+    sigaction(SIGPIPE, &state.old_pipe, NULL);
+}
+
 int pyn_signals_install(int hurry_code)
 {
     state.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (state.fd < 0)
         return -1;
     state.hurry_code = hurry_code;
+    state.pid = getpid();
     atomic_store(&state.first, 0);
     if (set_action(SIGPIPE, SIG_IGN, &state.old_pipe) != 0)
         return -1;
@@ -59,6 +75,7 @@ int pyn_signals_install(int hurry_code)
         if (set_action(caught_signals[i], on_signal, &state.old[i]) != 0)
             return -1;
     }
+    pthread_atfork(NULL, NULL, restore);
     return state.fd;
 }
 
@@ -71,9 +88,7 @@ void pyn_signals_restore(void)
 {
     if (state.fd < 0)
         return;
-    for (int i = 0; i < CAUGHT; i++)
-        sigaction(caught_signals[i], &state.old[i], NULL);
-    sigaction(SIGPIPE, &state.old_pipe, NULL);
+    restore();
     close(state.fd);
     state.fd = -1;
 }

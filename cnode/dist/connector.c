@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/forked.h"
 #include "base/log.h"
 #include "dist/epmd.h"
 #include "dist/resolve.h"
@@ -119,12 +120,12 @@ static bool shake(struct pyn_connector *c, const struct target *t, int fd, const
 
     reason[0] = '\0';
     if (!pyn_pending_out_begin(c->pending, t->peer)) {
-        close(fd);
+        pyn_fd_close(fd);
         return false;
     }
     hs.wait.cancel_fd = c->pending->cancel_fd;
     if (has_link(c, t)) {
-        close(fd);
+        pyn_fd_close(fd);
         up = true;
     } else if ((end = pyn_handshake_connect(c->shakes, &hs)) == PYN_SHAKE_OK) {
         pyn_handshake_prepare_link(fd);
@@ -132,7 +133,7 @@ static bool shake(struct pyn_connector *c, const struct target *t, int fd, const
         if (!up)
             snprintf(reason, REASON, "the link could not be set up");
     } else {
-        close(fd);
+        pyn_fd_close(fd);
         if (end != PYN_SHAKE_SIMULTANEOUS && end != PYN_SHAKE_STOPPED)
             snprintf(reason, REASON, "%s", hs.reason);
     }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/forked.h"
 
 enum {
     DEFAULT_PORT = 4369,
@@ -92,7 +93,7 @@ static enum pyn_epmd_result ask(const struct pyn_address *epmd, const struct pyn
         return from_errno(rc);
     rc = pyn_net_write(*fd, message, 2 + request->len, w);
     if (rc != 0)
-        close(*fd);
+        pyn_fd_close(*fd);
     return from_errno(rc);
 }
 
@@ -154,7 +155,7 @@ enum pyn_epmd_result pyn_epmd_register(uint16_t epmd_port, const char *alive, ui
     if (r == PYN_EPMD_OK)
         *fd = s;
     else
-        close(s);
+        pyn_fd_close(s);
     return r;
 }
 
@@ -185,7 +186,7 @@ enum pyn_epmd_result pyn_epmd_lookup(const struct pyn_address *epmd, const char 
     /* The rest (its type, versions, extra bytes) decides nothing: the handshake tells all of it again. */
     if (r == PYN_EPMD_OK)
         *port = pyn_get_be16(answer + 2);
-    close(fd);
+    pyn_fd_close(fd);
     return r;
 }
 
@@ -235,6 +236,6 @@ enum pyn_epmd_result pyn_epmd_names(uint16_t epmd_port, const struct pyn_wait *w
     if (r == PYN_EPMD_OK)
         tidy_names(&list, text, size);
     pyn_buf_free(&list);
-    close(fd);
+    pyn_fd_close(fd);
     return r;
 }

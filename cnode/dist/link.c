@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/forked.h"
 #include "dist/link_private.h"
 
 struct pyn_link *pyn_link_new(struct pyn_links *ls, int fd, const char *peer, uint64_t peer_flags, uint64_t id)
@@ -111,7 +112,7 @@ void pyn_link_retire(struct pyn_link *l)
     }
     pthread_mutex_unlock(&l->lock);
     if (fd >= 0)
-        close(fd);
+        pyn_fd_close(fd);
     pyn_segs_free(queue);
     pyn_block_unref(l->in.block);
     l->in.block = NULL;

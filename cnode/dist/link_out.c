@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/forked.h"
 #include "dist/link_private.h"
 
 /* A message up to this size is copied: cheaper than giving its buffer away. */
@@ -301,7 +302,7 @@ static void stop_writing(struct pyn_link *l)
     }
     pthread_mutex_unlock(&l->lock);
     if (PYN_UNLIKELY(fd >= 0))
-        close(fd);
+        pyn_fd_close(fd);
     pyn_segs_free(queue);
 }
 

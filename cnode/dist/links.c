@@ -1,6 +1,7 @@
 #include "dist/links.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/sockios.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/forked.h"
 #include "base/log.h"
 #include "base/thread.h"
 #include "dist/link_private.h"
@@ -21,7 +23,7 @@ static bool open_fds(struct pyn_links *ls)
 {
     struct epoll_event ev = {.events = EPOLLIN | EPOLLET, .data.ptr = NULL};
 
-    ls->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    ls->epoll_fd = pyn_fd_own(epoll_create1(EPOLL_CLOEXEC));
     ls->wake_fd = pyn_wake_new();
     return ls->epoll_fd >= 0 && ls->wake_fd >= 0 && epoll_ctl(ls->epoll_fd, EPOLL_CTL_ADD, ls->wake_fd, &ev) == 0;
 }
@@ -29,7 +31,7 @@ static bool open_fds(struct pyn_links *ls)
 static void close_fds(struct pyn_links *ls)
 {
     if (ls->epoll_fd >= 0)
-        close(ls->epoll_fd);
+        pyn_fd_close(ls->epoll_fd);
     if (ls->wake_fd >= 0)
         close(ls->wake_fd);
 }
@@ -160,7 +162,7 @@ int pyn_links_add(struct pyn_links *ls, int fd, const char *peer, uint64_t peer_
 {
     if (!insert(ls, fd, peer, peer_flags)) {
         pyn_log(PYN_ERROR, "link", "peer=%s no memory for its link", peer);
-        close(fd);
+        pyn_fd_close(fd);
         return -1;
     }
     pyn_links_wake(ls);
@@ -295,6 +297,9 @@ void pyn_links_tick(struct pyn_links *ls, uint64_t now)
 {
     uint64_t ticktime = ls->config.tick_seconds * PYN_SECOND;
 
+    /* Who waits in epoll does not notice. */
+    if (fcntl(ls->epoll_fd, F_GETFD) < 0)
+        ls->events.on_broken(ls->events.ctx);
     if (ticktime == 0)
         return;
     pthread_mutex_lock(&ls->lock);

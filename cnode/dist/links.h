@@ -28,6 +28,8 @@ struct pyn_links_events {
     /* The link is gone: no further message of it comes. Also for one that broke before its on_up: others may have found
      * it since it was added. */
     void (*on_down)(void *ctx, struct pyn_link *l, const char *reason);
+    /* Nothing can be read any more, whatever is done: somebody has closed our descriptors. From pyn_links_tick. */
+    void (*on_broken)(void *ctx);
 };
 
 /* NULL with a log line when the system refuses (epoll, eventfd). */

@@ -9,6 +9,7 @@
 #include <sys/queue.h>
 #include <unistd.h>
 
+#include "base/forked.h"
 #include "base/log.h"
 #include "dist/loglimit.h"
 #include "base/thread.h"
@@ -186,7 +187,7 @@ static void *run_guest(void *arg)
     shake(g);
     pyn_pending_in_end(l->tools.pending, &g->pending);
     if (g->fd >= 0)
-        close(g->fd);
+        pyn_fd_close(g->fd);
     free(g);
     guest_ends(l);
     return NULL;
@@ -249,7 +250,7 @@ static bool welcome(struct pyn_listener *l, int fd, const struct pyn_address *fr
     int rc;
 
     if (g == NULL) {
-        close(fd);
+        pyn_fd_close(fd);
         return false;
     }
     g->listener = l;
@@ -268,7 +269,7 @@ static bool welcome(struct pyn_listener *l, int fd, const struct pyn_address *fr
         (void)leave_list(g);
         guest_ends(l);
         free(g);
-        close(fd);
+        pyn_fd_close(fd);
         errno = rc;
     }
     return rc == 0;
@@ -285,7 +286,7 @@ static bool is_passing(int error)
 static bool accept_one(struct pyn_listener *l)
 {
     struct pyn_address from = {.len = sizeof(from.at)};
-    int fd = accept4(l->fd, &from.at.any, &from.len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    int fd = pyn_fd_own(accept4(l->fd, &from.at.any, &from.len, SOCK_NONBLOCK | SOCK_CLOEXEC));
 
     if (fd < 0)
         return is_passing(errno);
@@ -343,7 +344,7 @@ static void *run(void *arg)
 static void discard(struct pyn_listener *l)
 {
     if (l->fd >= 0)
-        close(l->fd);
+        pyn_fd_close(l->fd);
     if (l->quit_fd >= 0)
         close(l->quit_fd);
     if (l->room_fd >= 0)
@@ -414,7 +415,7 @@ void pyn_listener_stop(struct pyn_listener *l)
         pthread_join(l->thread, NULL);
     l->running = false;
     if (l->fd >= 0)
-        close(l->fd);
+        pyn_fd_close(l->fd);
     l->fd = -1;
 }
 

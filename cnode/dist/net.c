@@ -8,6 +8,8 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "base/forked.h"
+
 enum { BACKLOG = 512 };
 
 struct pyn_wait pyn_wait_step(const struct pyn_wait *w, uint64_t ms)
@@ -97,7 +99,7 @@ int pyn_net_connect(const struct pyn_address *to, const struct pyn_wait *w, int 
 {
     socklen_t size = sizeof(int);
     int rc = 0;
-    int s = socket(to->at.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int s = pyn_fd_own(socket(to->at.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
 
     if (s < 0)
         return errno;
@@ -113,7 +115,7 @@ int pyn_net_connect(const struct pyn_address *to, const struct pyn_wait *w, int 
         s = -1;
     }
     if (s >= 0)
-        close(s);
+        pyn_fd_close(s);
     return rc;
 }
 
@@ -125,7 +127,7 @@ int pyn_net_listen(const char *text, uint16_t *port, int *fd)
 
     if (!pyn_address_parse(text ? text : "0.0.0.0", *port, &a))
         return EINVAL;
-    s = socket(a.at.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    s = pyn_fd_own(socket(a.at.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     if (s < 0)
         return errno;
     /* A port that was asked for by number must be free again at once after a restart. */
@@ -134,7 +136,7 @@ int pyn_net_listen(const char *text, uint16_t *port, int *fd)
         setsockopt(s, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
     if (bind(s, &a.at.any, a.len) < 0 || listen(s, BACKLOG) < 0 || getsockname(s, &a.at.any, &a.len) < 0) {
         rc = errno;
-        close(s);
+        pyn_fd_close(s);
         return rc;
     }
     *port = ntohs(a.at.any.sa_family == AF_INET6 ? a.at.v6.sin6_port : a.at.v4.sin_port);

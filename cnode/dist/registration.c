@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/forked.h"
 #include "base/log.h"
 #include "base/thread.h"
 
@@ -130,7 +131,7 @@ static void *run(void *arg)
 
     pyn_thread_name("pyn-epmd");
     while (wait_for_loss(r)) {
-        close(r->fd);
+        pyn_fd_close(r->fd);
         r->fd = -1;
         pyn_log(PYN_WARNING, "epmd", "epmd closed the registration of %s; registering again", r->alive);
         if (!again(r))
@@ -143,7 +144,7 @@ static void *run(void *arg)
 static void discard(struct pyn_registration *r)
 {
     if (r->fd >= 0)
-        close(r->fd);
+        pyn_fd_close(r->fd);
     free(r);
 }
 

@@ -46,9 +46,21 @@ static void give(void *ctx, void *arena, size_t size)
         cache.system.free(cache.system.ctx, arena, size);
 }
 
+static void lock(void)
+{
+    pthread_mutex_lock(&cache.lock);
+}
+
+static void unlock(void)
+{
+    pthread_mutex_unlock(&cache.lock);
+}
+
 void pyn_arena_install(void)
 {
     PyObjectArenaAllocator ours = {NULL, take, give};
+
+    pthread_atfork(lock, unlock, unlock); /* the child allocates as well, and has no other thread to unlock it */
 
     PyObject_GetArenaAllocator(&cache.system);
     PyObject_SetArenaAllocator(&ours);

@@ -1,5 +1,7 @@
 #include "py/bridge.h"
 
+#include "base/forked.h"
+
 /* Written once, by the thread that starts the service, before any worker runs. */
 static const struct pyn_bridge *current;
 
@@ -10,5 +12,5 @@ void pyn_bridge_set(const struct pyn_bridge *bridge)
 
 const struct pyn_bridge *pyn_bridge_get(void)
 {
-    return current;
+    return pyn_forked() ? NULL : current;
 }

@@ -99,7 +99,7 @@ struct pyn_bridge {
 
 /* Set before the first call, by svc; lives as long as Python. */
 void pyn_bridge_set(const struct pyn_bridge *bridge);
-/* NULL before. */
+/* NULL before, and in a process that was forked. */
 const struct pyn_bridge *pyn_bridge_get(void);
 
 #endif

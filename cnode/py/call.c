@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "etf/writer.h"
+#include "py/child.h"
 #include "py/decode.h"
 #include "py/encode.h"
 #include "py/later.h"
@@ -340,6 +341,7 @@ enum pyn_call_outcome pyn_call_run(struct pyn_seat *s, const struct pyn_call *ca
     void *mark = pyn_trace_enter(s->types, call->span);
     enum pyn_call_outcome outcome = run(s, call, out);
 
+    pyn_child_ends();
     pyn_trace_leave(s->types, mark);
     return outcome;
 }

@@ -1,11 +1,13 @@
 #include "py/result.h"
 
 #include "etf/writer.h"
+#include "py/child.h"
 #include "py/encode.h"
 #include "py/error.h"
 
 enum pyn_call_outcome pyn_result_error(struct pyn_types *ty, struct pyn_out *out, size_t mark, bool traceback)
 {
+    pyn_child_ends();
     pyn_out_truncate(out, mark);
     pyn_write_tuple(&out->buf, 2);
     pyn_write_atom(&out->buf, "error");

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/forked.h"
 #include "py/module.h"
 
 #define CAPSULE "erlang.runner"
@@ -25,7 +26,7 @@ void pyn_coroutines_set(const struct pyn_coroutines *c)
 
 const struct pyn_coroutines *pyn_coroutines_get(void)
 {
-    return current;
+    return pyn_forked() ? NULL : current;
 }
 
 /* ---- lifetime ---- */

@@ -1,5 +1,6 @@
 #include "py/step.h"
 
+#include "py/child.h"
 #include "py/compat.h"
 #include "py/module_ops.h"
 #include "py/result.h"
@@ -95,6 +96,7 @@ static PySendResult step_send(PyObject *self, PyObject *arg, PyObject **result)
     struct pyn_step_mark outer = pyn_runner_begin(s->runner, s->request);
     PySendResult how = PyIter_Send(s->coro, arg, result);
 
+    pyn_child_ends();
     if (s->owner && how == PYGEN_RETURN) {
         answer(s, *result);
     } else if (s->owner && how == PYGEN_ERROR && !failed(s)) {
@@ -154,6 +156,7 @@ static PyObject *throw_method(PyObject *self, PyObject *args)
     PyObject *method = PyObject_GetAttrString(s->coro, "throw");
     PyObject *result = method ? PyObject_CallObject(method, args) : NULL;
 
+    pyn_child_ends();
     Py_XDECREF(method);
     if (!result && s->owner)
         result = thrown_end(s);

@@ -66,10 +66,19 @@ static bool start_pool(struct pyn_service *s)
 /* What was answered in the last moment has this long to get into the socket. */
 #define OUTPUT_GRACE (250 * PYN_MS)
 
+/* Python code that closes all descriptors, as daemons once did, leaves a node that nobody can reach. Better none: it is
+ * started again. */
+static void on_broken(void *service)
+{
+    (void)service;
+    pyn_log(PYN_ERROR, "links", "the node's descriptors were closed, by Python code perhaps: the node ends");
+    _exit(EXIT_FAILURE);
+}
+
 struct pyn_service *pyn_service_start(const struct pyn_service_config *config, char *error, size_t size)
 {
     struct pyn_service *s = calloc(1, sizeof(*s));
-    struct pyn_links_events events = {s, pyn_dispatch_up, pyn_dispatch_message, pyn_dispatch_down};
+    struct pyn_links_events events = {s, pyn_dispatch_up, pyn_dispatch_message, pyn_dispatch_down, on_broken};
 
     if (!s) {
         snprintf(error, size, "out of memory");

@@ -124,7 +124,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct pyn_links_config config = {MAX_FRAME, 100000, 60, 0};
     struct run r = {0};
-    struct pyn_links_events events = {&r, on_up, on_message, on_down};
+    struct pyn_links_events events = {&r, on_up, on_message, on_down, NULL};
     struct pyn_links *ls;
     int fds[2];
 

@@ -39,6 +39,12 @@ static void on_message(void *ctx, struct pyn_link *l, const struct pyn_control *
     atomic_fetch_add(&r->messages, 1);
 }
 
+static void on_broken(void *ctx)
+{
+    struct rig *r = ctx;
+    r->broken = true;
+}
+
 static void on_down(void *ctx, struct pyn_link *l, const char *reason)
 {
     struct rig *r = ctx;
@@ -52,7 +58,7 @@ static void on_down(void *ctx, struct pyn_link *l, const char *reason)
 void rig_init(struct rig *r, size_t max_frame, size_t max_output, unsigned tick)
 {
     struct pyn_links_config config = {max_frame, max_output, tick, 50};
-    struct pyn_links_events events = {r, on_up, on_message, on_down};
+    struct pyn_links_events events = {r, on_up, on_message, on_down, on_broken};
 
     memset(r, 0, sizeof(*r));
     pyn_log_set_level(PYN_ERROR);

@@ -22,6 +22,7 @@ struct rig {
     struct pyn_link *last_up; /* borrowed from the table */
     char reason[160];         /* of the last on_down */
     char order[64];           /* 'u' and 'd' as they came */
+    bool broken;              /* on_broken came */
     /* Called for each message when set. */
     void (*seen)(struct rig *r, struct pyn_link *l, const struct pyn_control *c, struct pyn_block *block);
     void *ctx;

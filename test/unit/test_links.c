@@ -64,6 +64,29 @@ START_TEST(nothing_to_do)
 }
 END_TEST
 
+static bool is_epoll(int fd)
+{
+    char path[64], to[64] = "";
+
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    return readlink(path, to, sizeof(to) - 1) > 0 && strstr(to, "eventpoll");
+}
+
+/* As Python code does that closes all descriptors. */
+START_TEST(descriptors_that_others_close)
+{
+    int epoll = 3;
+
+    while (!is_epoll(epoll))
+        epoll++;
+    pyn_links_tick(rig.ls, T0);
+    ck_assert(!rig.broken);
+    ck_assert_int_eq(close(epoll), 0);
+    pyn_links_tick(rig.ls, T0);
+    ck_assert(rig.broken);
+}
+END_TEST
+
 /* epoll refuses plain files: the link comes and goes, and on_up and on_down are a pair. */
 START_TEST(a_socket_that_cannot_be_watched)
 {
@@ -467,6 +490,7 @@ END_TEST
 static void add_tests(TCase *limits, TCase *core)
 {
     tcase_add_test(limits, nothing_to_do);
+    tcase_add_test(limits, descriptors_that_others_close);
     tcase_add_test(limits, a_socket_that_cannot_be_watched);
     tcase_add_test(limits, one_that_breaks_before_it_is_announced_is_told);
     tcase_add_test(limits, a_silent_peer_is_dropped);
