@@ -33,6 +33,7 @@
 
 %% Used by the supervision tree.
 -export([create/1]).
+-export([forget/0]).
 -export([limit/0]).
 -export([start_link/0]).
 
@@ -105,10 +106,17 @@ create(Config) ->
     ok = persistent_term:put(?LIMIT, maps:get(state_max, Config, infinity)),
     persistent_term:put(?REPLICATED, maps:get(state_replication, Config, false)).
 
+%% After the application, whose table has gone already.
+-spec forget() -> ok.
+forget() ->
+    _ = persistent_term:erase(?LIMIT),
+    _ = persistent_term:erase(?REPLICATED),
+    ok.
+
 %% How many keys there may be.
 -spec limit() -> pos_integer() | infinity.
 limit() ->
-    persistent_term:get(?LIMIT).
+    persistent_term:get(?LIMIT, infinity).
 
 -spec start_link() -> {ok, pid()} | ignore | {error, term()}.
 start_link() ->
@@ -125,7 +133,7 @@ perform(Operation) ->
     end.
 
 here(Operation) ->
-    case persistent_term:get(?REPLICATED) of
+    case persistent_term:get(?REPLICATED, false) of
         true -> py_replica_table:perform(Operation);
         false -> here_alone(Operation)
     end.

@@ -292,7 +292,13 @@ stop_leaves_nothing(_Config) ->
     pyn_ct:wait_until(fun() -> not lists:member(Node, nodes(hidden)) end),
     pyn_ct:wait_until(fun() -> {lists:sort(registered()), lists:sort(ets:all())} =:= Before end),
     pyn_ct:wait_until(fun() -> length(erlang:ports()) =< Ports end),
+    [] = own_persistent_terms(),
     pang = net_adm:ping(Node).
+
+%% By the modules of the application: its keys are their names, or tuples that begin with one.
+own_persistent_terms() ->
+    {ok, Modules} = application:get_key(erlang_python, modules),
+    [Key || {Key, _} <- persistent_term:get(), lists:member(case Key of {First, _} -> First; _ -> Key end, Modules)].
 
 %% Whoever waits when the application stops has an answer.
 stop_answers_callers(_Config) ->
