@@ -256,7 +256,7 @@ write(Line, State) ->
     {Level, Area, Text} = parse(Line),
     log(Level, Area, Text, State),
     ok = maybe_ready(Text, State),
-    remember(Level, Text, State).
+    remember(Level, Area, Text, State).
 
 parse(<<C, _/binary>> = Line) when C >= $0, C =< $9 ->
     case binary:split(Line, <<" ">>) of
@@ -295,8 +295,10 @@ maybe_ready(<<"node ready ", _/binary>>, #state{owner = Owner}) ->
 maybe_ready(_, _) ->
     ok.
 
-%% What explains an exit best: errors, and what is no log line at all.
-remember(Level, Text, #state{last = Last} = State) when Level =:= error; Level =:= notice ->
+%% What explains an exit best: errors, what Python code printed, and what is no log line at all.
+remember(Level, Area, Text, #state{last = Last} = State) when
+    Level =:= error; Level =:= notice, (Area =:= <<"python">> orelse Area =:= <<"output">>)
+->
     State#state{last = lists:sublist([Text | Last], ?LAST_LINES)};
-remember(_, _, State) ->
+remember(_, _, _, State) ->
     State.
