@@ -23,6 +23,9 @@
 %% dead holder never keeps anybody out; as long as it is not full, its record harms nobody.
 %%
 %% Lowering the limit lets the number sink; raising it wakes those who wait.
+%%
+%% The server's own death costs those who wait their places in the queue, and nothing else: they begin anew, within
+%% their time, with the one that the supervisor starts.
 -module(py_semaphore).
 -behaviour(gen_server).
 
@@ -70,6 +73,10 @@
 -define(FAST, ?MODULE).
 -define(HELD, '$py_slots').
 -define(LOOK_AGAIN_MS, 100).
+%% What a supervisor needs to start the server again.
+-define(RESTART_MS, 10).
+%% As in the configuration.
+-define(LIMIT_MAX, 16#ffffffff).
 %% A record of a slot that was taken without waiting; one that the server gave has the reference of the request,
 %% so that taking it back cannot hit another slot of that process.
 -define(TAKEN, taken).
@@ -97,8 +104,10 @@ current() ->
     min(Size, max(Max, atomics:get(Numbers, ?CEILING))).
 
 -spec set_max_concurrent(pos_integer()) -> ok.
-set_max_concurrent(Max) when is_integer(Max), Max > 0 ->
-    gen_server:call(?MODULE, {set_max, Max}, infinity).
+set_max_concurrent(Max) when is_integer(Max), Max > 0, Max =< ?LIMIT_MAX ->
+    gen_server:call(?MODULE, {set_max, Max}, infinity);
+set_max_concurrent(Other) ->
+    error(badarg, [Other]).
 
 %% A process may hold several slots. They are freed when it dies.
 -spec acquire(timeout()) -> ok | {error, max_concurrent}.
@@ -205,9 +214,31 @@ wait(Key, Timeout) ->
     receive
         {Ref, granted} -> {waited, time_left(Timeout, Since)};
         {Ref, full} -> full;
-        {'DOWN', Ref, process, _, _} -> full
+        {'DOWN', Ref, process, _, _} -> wait_on(Key, Timeout, Since, Ref)
     after real_time(Timeout) -> give_up(Key, Timeout, Since, Ref)
     end.
+
+%% The server is gone. A slot that it gave without coming to say so is not held.
+wait_on(Key, Timeout, Since, Ref) ->
+    ok = take_back(Key, Ref),
+    case time_left(Timeout, Since) of
+        0 ->
+            full;
+        Left ->
+            receive after min(Left, ?RESTART_MS) -> ok end,
+            take_after_wait(Key, Timeout, Since)
+    end.
+
+take_after_wait(Key, Timeout, Since) ->
+    case take(Key, time_left(Timeout, Since)) of
+        ok -> {waited, time_left(Timeout, Since)};
+        Other -> Other
+    end.
+
+take_back(Key, Ref) ->
+    {Table, _} = persistent_term:get(?FAST),
+    true = ets:delete_object(Table, {Key, self(), Ref}),
+    ok.
 
 %% The server answers a request that will not wait, so its time is not measured here.
 real_time(0) -> infinity;
@@ -219,7 +250,7 @@ give_up(Key, Timeout, Since, Ref) ->
     _ = erlang:demonitor(Ref),
     receive
         {Ref, granted} -> {waited, time_left(Timeout, Since)};
-        {'DOWN', Ref, process, _, _} -> full
+        {'DOWN', Ref, process, _, _} -> ok = take_back(Key, Ref), full
     after 0 ->
         gen_server:cast(?MODULE, {give_up, self(), Ref, Key}),
         full
@@ -239,7 +270,7 @@ forget_dead(Numbers) ->
 
 %% gen_server.
 
-%% After a crash: those who waited got 'DOWN', so nobody waits.
+%% After a crash: those who waited got 'DOWN' and come again, so nobody waits yet.
 -spec init([]) -> {ok, #state{}}.
 init([]) ->
     {ok, open(#state{numbers = numbers()})}.

@@ -8,7 +8,7 @@
 -export([init_per_testcase/2, end_per_testcase/2]).
 
 -export([
-    limit_must_be_positive/1,
+    limit_is_checked/1,
     release_without_slot/1,
     numbers/1,
     several_slots_of_one_process/1,
@@ -31,7 +31,8 @@
     dead_holder_is_not_counted/1,
     dead_waiter_gets_nothing/1,
     slot_given_too_late_comes_back/1,
-    server_crash_loses_no_slot/1
+    server_crash_loses_no_slot/1,
+    server_crash_ends_no_wait/1
 ]).
 -export([
     never_above_limit/1,
@@ -49,7 +50,7 @@ all() ->
 groups() ->
     [
         {api, [], [
-            limit_must_be_positive,
+            limit_is_checked,
             release_without_slot,
             numbers,
             several_slots_of_one_process,
@@ -72,7 +73,8 @@ groups() ->
             dead_holder_is_not_counted,
             dead_waiter_gets_nothing,
             slot_given_too_late_comes_back,
-            server_crash_loses_no_slot
+            server_crash_loses_no_slot,
+            server_crash_ends_no_wait
         ]},
         {load, [], [
             never_above_limit,
@@ -94,9 +96,13 @@ end_per_testcase(_, _) ->
 
 %% API.
 
-limit_must_be_positive(_) ->
-    [?assertError(_, py_semaphore:set_max_concurrent(Bad)) || Bad <- [0, -1, 1.0, many, <<"1">>, infinity]],
-    ?assertEqual(2, py_semaphore:max_concurrent()).
+limit_is_checked(_) ->
+    Server = whereis(py_semaphore),
+    [?assertError(badarg, py_semaphore:set_max_concurrent(Bad))
+     || Bad <- [0, -1, 1.0, many, <<"1">>, infinity, 16#100000000, 1 bsl 70]],
+    ?assertEqual({2, Server}, {py_semaphore:max_concurrent(), whereis(py_semaphore)}),
+    ok = py_semaphore:set_max_concurrent(16#ffffffff),
+    ?assertEqual(16#ffffffff, py_semaphore:max_concurrent()).
 
 release_without_slot(_) ->
     ok = py_semaphore:release(),
@@ -289,15 +295,33 @@ slot_given_too_late_comes_back(_) ->
 
 server_crash_loses_no_slot(_) ->
     fill(2),
-    Waiter = client(fun() -> py_semaphore:acquire(infinity) end),
-    wait_until(fun() -> waiting() =:= 1 end),
     kill(whereis(py_semaphore)),
-    ?assertEqual({error, max_concurrent}, result(Waiter)),
     _ = start_server(),
     ?assertEqual(2, py_semaphore:current()),
     ?assertEqual({error, max_concurrent}, py_semaphore:acquire(10)),
     ok = py_semaphore:set_max_concurrent(3),
     ?assertEqual(ok, py_semaphore:acquire(10)).
+
+%% Those who wait go on waiting, each for its own time, whether the server is back soon or not.
+server_crash_ends_no_wait(_) ->
+    [Holder, _] = fill(2),
+    Waiter = client(fun() -> py_semaphore:enter(20000) end),
+    wait_until(fun() -> waiting() =:= 1 end),
+    %% As if it ended between giving a slot and saying so: nobody has that one.
+    [{waiter, Waiter, Ref, Key}] = queue:to_list(element(3, sys:get_state(py_semaphore))),
+    true = ets:insert(py_semaphore, {Key, Waiter, Ref}),
+    kill(whereis(py_semaphore)),
+    wait_until(fun() -> ets:info(py_semaphore, size) =:= 2 end),
+    {Micros, Full} = timer:tc(fun() -> py_semaphore:acquire(100) end),
+    ?assertEqual({error, max_concurrent}, Full),
+    ?assert(Micros >= 100000, Micros),
+    ?assertEqual({error, max_concurrent}, py_semaphore:acquire(0)),
+    _ = start_server(),
+    wait_until(fun() -> waiting() =:= 1 end),
+    stop(Holder),
+    {waited, Left} = result(Waiter),
+    ?assert(Left =< 19900, Left),
+    ?assertEqual(2, py_semaphore:current()).
 
 %% Load.
 
