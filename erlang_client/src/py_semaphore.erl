@@ -77,6 +77,8 @@
 -define(RESTART_MS, 10).
 %% As in the configuration.
 -define(LIMIT_MAX, 16#ffffffff).
+%% The longest time that `receive` takes.
+-define(MAX_TIMEOUT, 16#ffffffff).
 %% A record of a slot that was taken without waiting; one that the server gave has the reference of the request,
 %% so that taking it back cannot hit another slot of that process.
 -define(TAKEN, taken).
@@ -86,37 +88,52 @@
 -define(MAX, 2).
 -define(CEILING, 3).
 
-%% API.
+%% API. Without the application there are no slots: none is in use, and none can be had.
 
--spec max_concurrent() -> pos_integer().
+-spec max_concurrent() -> pos_integer() | {error, no_nodes}.
 max_concurrent() ->
-    atomics:get(numbers(), ?MAX).
+    try limit() catch error:badarg -> {error, no_nodes} end.
 
 %% The number of slots in use. A process that steps back is in the table for a moment without having a slot, so what
 %% is above the limit is cut off, unless the limit was lowered below the number in use.
 -spec current() -> non_neg_integer().
 current() ->
-    Numbers = numbers(),
+    try in_use(numbers()) catch error:badarg -> 0 end.
+
+in_use(Numbers) ->
     ok = forget_dead(Numbers),
     Max = atomics:get(Numbers, ?MAX),
     Size = ets:info(?TABLE, size),
     _ = Size =< Max andalso atomics:put(Numbers, ?CEILING, Max),
     min(Size, max(Max, atomics:get(Numbers, ?CEILING))).
 
--spec set_max_concurrent(pos_integer()) -> ok.
+-spec set_max_concurrent(pos_integer()) -> ok | {error, no_nodes}.
 set_max_concurrent(Max) when is_integer(Max), Max > 0, Max =< ?LIMIT_MAX ->
-    gen_server:call(?MODULE, {set_max, Max}, infinity);
+    try gen_server:call(?MODULE, {set_max, Max}, infinity) catch exit:_ -> set_max_again(Max) end;
 set_max_concurrent(Other) ->
     error(badarg, [Other]).
 
+set_max_again(Max) ->
+    case ets:info(?TABLE, size) of
+        undefined ->
+            {error, no_nodes};
+        _ ->
+            receive after ?RESTART_MS -> ok end,
+            set_max_concurrent(Max)
+    end.
+
 %% A process may hold several slots. They are freed when it dies.
--spec acquire(timeout()) -> ok | {error, max_concurrent}.
-acquire(Timeout) when Timeout =:= infinity; is_integer(Timeout), Timeout >= 0 ->
+-spec acquire(timeout()) -> ok | {error, max_concurrent | no_nodes}.
+acquire(Timeout) when Timeout =:= infinity; is_integer(Timeout), Timeout >= 0, Timeout =< ?MAX_TIMEOUT ->
     Held = held(),
-    case take({self(), Held + 1}, Timeout) of
+    try take({self(), Held + 1}, Timeout) of
         full -> {error, max_concurrent};
         _ -> _ = put(?HELD, Held + 1), ok
-    end.
+    catch
+        error:badarg -> {error, no_nodes}
+    end;
+acquire(Other) ->
+    error(badarg, [Other]).
 
 %% Gives back the slot acquired last; nothing happens when this process holds none.
 -spec release() -> ok.
@@ -136,7 +153,7 @@ held() ->
     ok | {waited, timeout()} | {error, no_nodes | {overloaded, non_neg_integer(), pos_integer()}}.
 enter(Timeout) ->
     try take(self(), Timeout) of
-        full -> {error, {overloaded, current(), max_concurrent()}};
+        full -> {error, {overloaded, current(), limit()}};
         Taken -> Taken
     catch
         %% The application does not run, or stops in this moment.
@@ -170,7 +187,10 @@ forget() ->
 start_link() ->
     gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
-%% Taking and giving back.
+%% Taking and giving back. What reads the numbers or the table fails with `badarg` when there are none.
+
+limit() ->
+    atomics:get(numbers(), ?MAX).
 
 numbers() ->
     {_, Numbers} = persistent_term:get(?FAST),

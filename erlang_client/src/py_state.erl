@@ -30,6 +30,7 @@
 -export([clear/0]).
 -export([keys/0]).
 -export([incr/2]).
+-export([decr/2]).
 
 %% Used by the supervision tree.
 -export([create/1]).
@@ -85,9 +86,17 @@ clear() ->
 keys() ->
     value(perform({keys})).
 
--spec incr(term(), integer()) -> integer() | {error, not_a_counter | state_full} | down().
+-spec incr(term(), integer()) -> integer() | {error, not_a_counter | state_full | {bad_option, term()}} | down().
 incr(Key, By) when is_integer(By) ->
-    value(perform({incr, Key, By})).
+    value(perform({incr, Key, By}));
+incr(_, By) ->
+    {error, {bad_option, {by, By}}}.
+
+-spec decr(term(), integer()) -> integer() | {error, not_a_counter | state_full | {bad_option, term()}} | down().
+decr(Key, By) when is_integer(By) ->
+    incr(Key, -By);
+decr(Key, By) ->
+    incr(Key, By).
 
 done({ok, _}) -> ok;
 done({error, _} = Error) -> Error.

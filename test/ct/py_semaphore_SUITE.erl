@@ -16,6 +16,7 @@
     full_is_said_at_once/1,
     call_says_overloaded/1,
     call_counts_the_wait/1,
+    timeout_is_checked/1,
     without_application/1
 ]).
 -export([
@@ -58,6 +59,7 @@ groups() ->
             full_is_said_at_once,
             call_says_overloaded,
             call_counts_the_wait,
+            timeout_is_checked,
             without_application
         ]},
         {waiting, [], [
@@ -164,15 +166,28 @@ call_counts_the_wait(_) ->
     kill(Waiter),
     ?assertEqual({waited, infinity}, result(Endless)).
 
+timeout_is_checked(_) ->
+    [?assertError(badarg, py_semaphore:acquire(Bad)) || Bad <- [foo, -1, 1.0, <<"1">>, 16#100000000]],
+    ok = py_semaphore:acquire(16#ffffffff),
+    ok = py_semaphore:release(),
+    ?assertEqual(0, py_semaphore:current()).
+
 without_application(_) ->
     ok = py_semaphore:acquire(0),
     stop_server(),
     true = ets:delete(py_semaphore),
     ?assertEqual({error, no_nodes}, py_semaphore:enter(100)),
+    ?assertEqual({error, no_nodes}, py_semaphore:acquire(100)),
+    ?assertEqual({error, no_nodes}, py_semaphore:set_max_concurrent(3)),
+    ?assertEqual(0, py_semaphore:current()),
     ok = py_semaphore:release(),
     ok = py_semaphore:leave(),
     ok = py_semaphore:forget(),
     ?assertEqual({error, no_nodes}, py_semaphore:enter(100)),
+    ?assertEqual({error, no_nodes}, py_semaphore:acquire(100)),
+    ?assertEqual({error, no_nodes}, py_semaphore:set_max_concurrent(3)),
+    ?assertEqual({error, no_nodes}, py_semaphore:max_concurrent()),
+    ?assertEqual(0, py_semaphore:current()),
     ok = py_semaphore:leave().
 
 %% Waiting.
