@@ -124,7 +124,7 @@
 -type code() :: binary() | string().
 -type options() :: py_call:options().
 -type result() :: {ok, term()} | {error, term()}.
--type counted() :: integer() | {error, not_a_counter | state_full | coordinator_down | timeout}.
+-type counted() :: integer() | {error, not_a_counter | state_full | {bad_option, term()} | coordinator_down | timeout}.
 -type mode() :: free_threaded | subinterp | multi_executor.
 
 -define(DEFAULT_TIMEOUT, 30000).
@@ -474,11 +474,11 @@ state_incr(Key, By) ->
 
 -spec state_decr(term()) -> counted().
 state_decr(Key) ->
-    py_state:incr(Key, -1).
+    py_state:decr(Key, 1).
 
 -spec state_decr(term(), integer()) -> counted().
 state_decr(Key, By) ->
-    py_state:incr(Key, -By).
+    py_state:decr(Key, By).
 
 %% Virtual environments, on the hosts of the C-nodes.
 

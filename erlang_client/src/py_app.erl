@@ -36,4 +36,6 @@ stop(_) ->
     ok = py_events:forget(),
     ok = py_coordinators:forget(),
     ok = py_replica:forget(),
+    ok = py_replica_table:forget(),
+    ok = py_state:forget(),
     py_semaphore:forget().

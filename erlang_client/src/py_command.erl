@@ -6,7 +6,7 @@
 -export([arguments/4]).
 -export([environment/0]).
 -export([write_preload/1]).
--export([exit_reason/1]).
+-export([exit_reason/2]).
 
 %% The configured one, else the one of the environment variable PYNODE, else the one that was built with this
 %% application, else the one in the path.
@@ -151,11 +151,14 @@ write_private(Code) ->
     ok = file:close(File),
     Path.
 
-%% What the exit codes mean.
--spec exit_reason(py_os:exit()) -> string().
-exit_reason(unknown) -> "ended";
-exit_reason({signal, N}) -> "was killed by signal " ++ integer_to_list(N);
-exit_reason({exit_status, N}) ->
+%% What the exit codes mean. Python code may end the process by any code: of one that was ready, those that say why
+%% a pynode does not start are such.
+-spec exit_reason(py_os:exit(), WasReady :: boolean()) -> string().
+exit_reason(unknown, _) -> "ended";
+exit_reason({signal, N}, _) -> "was killed by signal " ++ integer_to_list(N);
+exit_reason({exit_status, N}, true) when N =/= 0, N =/= 1, N =/= 6, N =/= 7 ->
+    "exited with code " ++ integer_to_list(N);
+exit_reason({exit_status, N}, _) ->
     lists:flatten(["exited with code ", integer_to_list(N), " (", meaning(N), ")"]).
 
 meaning(0) -> "stopped as asked";

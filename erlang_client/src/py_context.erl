@@ -41,7 +41,9 @@
 }).
 
 -define(BOUND, '$py_bound').
+%% How long the C-node may look for a worker, and what its answer may take beyond that.
 -define(BIND_MS, 30000).
+-define(SLACK_MS, 1000).
 -define(INFO_MS, 1000).
 -define(UNBIND_MS, 10000).
 -define(IS_CTX(Node, Id, Owner), (is_atom(Node) andalso is_integer(Id) andalso Id > 0 andalso is_pid(Owner))).
@@ -205,18 +207,49 @@ new() ->
 first({error, _} = Error) -> Error;
 first(#target{} = Target) -> try_each([Target]).
 
-%% It is waited for without a limit of ours: the C-node answers in time, and an answer that nobody takes would be a
-%% worker that nobody uses. Should the C-node hang, the connection ends, and with it the wait and the context.
 try_each([]) ->
     {error, no_workers_available};
-try_each([#target{node = Node, link = Link} | Rest]) ->
-    case py_proto:request(Node, Link, py_proto:bind(?BIND_MS, py_call:chain_on(Node)), infinity) of
+try_each([#target{node = Node, link = Link} = Target | Rest]) ->
+    case ask_to_bind(Target) of
         {ok, Id} -> #bound{ctx = {py_context, Node, Id, self()}, link = Link};
         {error, no_workers_available} -> try_each(Rest);
         {error, {nodedown, _}} when Rest =/= [] -> try_each(Rest);
         {error, {node_exited, _, _}} when Rest =/= [] -> try_each(Rest);
         {error, stopping} when Rest =/= [] -> try_each(Rest);
         {error, _} = Error -> Error
+    end.
+
+%% The C-node answers in time, unless it hangs; an answer that comes later, and that nobody takes, would be a worker that
+%% nobody uses. So a process asks in the name of this one, and stays when the time is over. It alone decides whether it
+%% is: what this process waits for always comes.
+ask_to_bind(#target{node = Node} = Target) ->
+    Owner = self(),
+    Tag = make_ref(),
+    Request = py_proto:bind(?BIND_MS, py_call:chain_on(Node)),
+    {_, Monitor} = spawn_monitor(fun() -> binder(Owner, Target, Request, fun(R) -> Owner ! {Tag, R} end) end),
+    receive
+        {Tag, Result} -> _ = erlang:demonitor(Monitor, [flush]), Result;
+        {'DOWN', Monitor, process, _, Reason} -> {error, Reason}
+    end.
+
+binder(Owner, #target{node = Node, link = Link}, Request, Tell) ->
+    Ref = py_proto:send_as(Owner, Node, Link, Request),
+    case py_proto:await_any(#{Ref => bind}, ?BIND_MS + ?SLACK_MS) of
+        {Ref, {result, Result}} ->
+            Tell(Result);
+        {Ref, {down, Reason}} ->
+            Tell({error, py_link:reason(Node, Reason)});
+        timeout ->
+            _ = Tell({error, timeout}),
+            ok = py_proto:call_off(Node, Ref, none),
+            unbind_late(Node, Link, Ref)
+    end.
+
+%% With the connection the context ends, too.
+unbind_late(Node, Link, Ref) ->
+    case py_proto:await_answer(Ref, infinity) of
+        {result, {ok, Id}} -> py_proto:request(Node, Link, py_proto:unbind(Id), ?UNBIND_MS);
+        _ -> ok
     end.
 
 %% First those where a worker is idle, then those with the fewest bound ones, then the least loaded.

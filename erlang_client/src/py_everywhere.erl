@@ -69,7 +69,7 @@
 
 -spec call(py:name(), py:name(), list(), map(), options()) -> {ok, results()} | {error, term()}.
 call(Module, Function, Args, Kwargs, Options) when is_list(Args), length(Args) >= 0, is_map(Kwargs) ->
-    case {name(Module), name(Function), todo(Options)} of
+    case {py_args:name(Module), py_args:name(Function), todo(Options)} of
         {{error, _} = Error, _, _} -> Error;
         {_, {error, _} = Error, _} -> Error;
         {_, _, {error, _} = Error} -> Error;
@@ -80,7 +80,7 @@ call(_, _, _, _, _) ->
 
 -spec exec(py:code(), options()) -> {ok, results()} | {error, term()}.
 exec(Code, Options) ->
-    case {text(Code), todo(Options)} of
+    case {py_args:code(Code), todo(Options)} of
         {{error, _} = Error, _} -> Error;
         {_, {error, _} = Error} -> Error;
         {Text, Todo} -> run({exec, Text}, Todo)
@@ -96,7 +96,7 @@ first_error(Results) ->
 %% The same code again takes the place of the earlier one: it has run last, and so it does in later interpreters.
 -spec exec_all(py:code()) -> ok | {error, term()}.
 exec_all(Code) ->
-    case text(Code) of
+    case py_args:code(Code) of
         {error, _} = Error -> Error;
         Text -> checked(exec(Text, #{remember => exec_key(Text)}))
     end.
@@ -107,7 +107,7 @@ exec_key(Code) ->
 
 -spec reload(py:name()) -> ok | {error, [{{node(), non_neg_integer()}, term()}] | term()}.
 reload(Module) ->
-    case name(Module) of
+    case py_args:name(Module) of
         {error, _} = Error -> Error;
         Name -> reloaded(call('_pynode_reload', reload, [Name], #{}, #{}))
     end.
@@ -237,21 +237,6 @@ option(Key, Value, #todo{}) ->
     {error, {bad_option, {Key, Value}}};
 option(_, _, Error) ->
     Error.
-
-name(Name) when is_atom(Name); is_binary(Name) -> Name;
-name(Name) -> text(Name).
-
-text(Text) when is_binary(Text) ->
-    Text;
-text(Text) when is_list(Text) ->
-    try unicode:characters_to_binary(Text) of
-        Binary when is_binary(Binary) -> Binary;
-        _ -> {error, {not_text, Text}}
-    catch
-        error:badarg -> {error, {not_text, Text}}
-    end;
-text(Other) ->
-    {error, {not_text, Other}}.
 
 %% For C-nodes that come up.
 

@@ -3,7 +3,8 @@
 %%
 %% States:
 %%
-%%     down      no connection. Connects now and then; the C-node may also connect by itself.
+%%     down      no connection. Connects now and then; the C-node may also connect by itself. Meanwhile py_os looks whether
+%%               there is a process at all.
 %%     asking    connected, and asked for its `info`. Whatever else has that name is not taken for a C-node.
 %%     preparing what is to run in every interpreter is run in its, before anybody calls it (py_everywhere).
 %%     up        usable: there is a link process, and a route to it.
@@ -43,7 +44,8 @@
     node :: node(),
     command = none :: none | py_os:command(),
     os :: undefined | pid(),
-    %% Whether this process of the operating system ever was usable.
+    %% Whether this process of the operating system ever said that it is ready, and ever was usable.
+    ready = false :: boolean(),
     served = false :: boolean(),
     preload = none :: none | file:filename(),
     %% How often in a row the process ended early, or the connection failed.
@@ -154,8 +156,8 @@ down(info, {connected, Pid, _}, #data{connector = Pid} = Data) ->
     connect_failed("it cannot be connected to", Data#data{connector = undefined});
 down(info, {'EXIT', Pid, _}, #data{connector = Pid} = Data) ->
     connect_failed("it cannot be connected to", Data#data{connector = undefined});
-down(info, {py_os, Os, ready}, #data{os = Os}) ->
-    {keep_state_and_data, [{state_timeout, ?READY_MS, connect}]};
+down(info, {py_os, Os, ready}, #data{os = Os} = Data) ->
+    {keep_state, Data#data{ready = true}, [{state_timeout, ?READY_MS, connect}]};
 down(Type, Event, Data) ->
     common(Type, Event, down, Data).
 
@@ -247,8 +249,7 @@ up(Type, Event, Data) ->
 losing(enter, _, #data{node = Node}) ->
     ok = py_router:down(Node),
     {keep_state_and_data, [{state_timeout, ?EXIT_MS, unknown}]};
-losing(state_timeout, unknown, #data{os = Os} = Data) ->
-    ok = py_os:check(Os),
+losing(state_timeout, unknown, Data) ->
     {next_state, down, lost(Data)};
 losing(info, {nodeup, Node, _}, #data{node = Node} = Data) ->
     {next_state, asking, lost(Data)};
@@ -259,6 +260,8 @@ losing(Type, Event, Data) ->
 
 common({call, From}, await, _, #data{waiting = Waiting} = Data) ->
     {keep_state, Data#data{waiting = [From | Waiting]}};
+common(info, {py_os, Os, ready}, _, #data{os = Os} = Data) ->
+    {keep_state, Data#data{ready = true}};
 common(info, {py_os, Os, {exited, How, Words}}, _, #data{os = Os} = Data) ->
     exited(How, Words, Data);
 common(info, {'EXIT', Os, Why}, _, #data{os = Os} = Data) when Why =/= normal ->
@@ -305,10 +308,12 @@ connect(#data{node = Node}) ->
     Self = self(),
     spawn_link(fun() -> Self ! {connected, self(), net_kernel:connect_node(Node)} end).
 
-%% As long as there is no process on this host, there is nothing to connect to.
+%% As long as there is no process on this host, there is nothing to connect to. Whether there is one is looked at each time:
+%% it may have taken its time to end after its connection did, and its end is not always told.
 connect_later(#data{command = #{}, os = undefined}) ->
     [];
-connect_later(#data{command = #{}}) ->
+connect_later(#data{command = #{}, os = Os}) ->
+    ok = py_os:check(Os),
     [{state_timeout, ?LOCAL_CONNECT_MS, connect}];
 connect_later(#data{failed = Failed}) ->
     [{state_timeout, delay(Failed), connect}].
@@ -338,13 +343,14 @@ ask_failed(Why, Data0) ->
 %% The operating system process.
 
 %% Whoever waits for the first start is told why it failed.
-exited(How, Words, #data{node = Node, ended = Ended, waiting = Waiting} = Data0) ->
-    Why = unicode:characters_to_list(["pynode ", py_command:exit_reason(How), [[": ", W] || W <- Words]]),
+exited(How, Words, #data{node = Node, ended = Ended, waiting = Waiting, ready = Ready, served = Served} = Data0) ->
+    Reason = py_command:exit_reason(How, Ready orelse Served),
+    Why = unicode:characters_to_list(["pynode ", Reason, [[": ", W] || W <- Words]]),
     Data = lost(reason(Node, How), Data0#data{os = undefined}),
     log(error, Why, Data),
     Replies = [{reply, From, {error, Why}} || From <- Waiting],
     Respawn = {{timeout, respawn}, respawn_delay(Data), respawn},
-    {next_state, down, Data#data{ended = Ended + 1, served = false, waiting = []}, [Respawn | Replies]}.
+    {next_state, down, Data#data{ended = Ended + 1, ready = false, served = false, waiting = []}, [Respawn | Replies]}.
 
 reason(Node, unknown) -> {nodedown, Node};
 reason(Node, {exit_status, 0}) -> {nodedown, Node};

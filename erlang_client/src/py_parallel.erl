@@ -92,7 +92,10 @@ wanted(_) ->
 
 %% Without the application there are none; the calls themselves say so then.
 slots() ->
-    try py_semaphore:max_concurrent() catch error:badarg -> 1 end.
+    case py_semaphore:max_concurrent() of
+        {error, no_nodes} -> 1;
+        Max -> Max
+    end.
 
 next(Caller, #all{rest = [Call | Rest]} = All) ->
     Caller ! {call, Call},

@@ -265,7 +265,7 @@ send(Node, Message) ->
 
 %% Sends the request in the name of another process and does not wait. The messages that answer/3 understands come
 %% to the calling process.
--spec send_as(pid(), node(), link(), request()) -> reference().
+-spec send_as(pid(), node(), link(), request() | command()) -> reference().
 send_as(Caller, Node, Link, Request) ->
     Ref = erlang:monitor(process, Link, [{alias, reply_demonitor}]),
     _ = send(Node, {'$gen_call', {Caller, [alias | Ref]}, Request}),

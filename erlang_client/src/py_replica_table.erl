@@ -17,6 +17,7 @@
 -export([name/0]).
 -export([create/0]).
 -export([set_quorum/1]).
+-export([forget/0]).
 -export([perform/1]).
 -export([holders/0]).
 -export([epoch/0]).
@@ -42,6 +43,12 @@ create() ->
 -spec set_quorum(pos_integer()) -> ok.
 set_quorum(Coordinators) when Coordinators > 2 -> persistent_term:put(?QUORUM, Coordinators div 2 + 1);
 set_quorum(_) -> persistent_term:put(?QUORUM, 1).
+
+%% After the application: no holders are enough, whoever is still at it.
+-spec forget() -> ok.
+forget() ->
+    _ = persistent_term:erase(?QUORUM),
+    ok.
 
 %% The coordinators that hold the table and are connected, this node one of them; none when the table is not here, or
 %% is still being copied.
@@ -149,7 +156,7 @@ need_quorum() ->
     end.
 
 has_quorum() ->
-    length(holders()) >= persistent_term:get(?QUORUM).
+    length(holders()) >= persistent_term:get(?QUORUM, none).
 
 transact_apart(Fun) ->
     Caller = self(),

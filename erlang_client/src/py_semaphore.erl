@@ -23,6 +23,9 @@
 %% dead holder never keeps anybody out; as long as it is not full, its record harms nobody.
 %%
 %% Lowering the limit lets the number sink; raising it wakes those who wait.
+%%
+%% The server's own death costs those who wait their places in the queue, and nothing else: they begin anew, within
+%% their time, with the one that the supervisor starts.
 -module(py_semaphore).
 -behaviour(gen_server).
 
@@ -70,6 +73,12 @@
 -define(FAST, ?MODULE).
 -define(HELD, '$py_slots').
 -define(LOOK_AGAIN_MS, 100).
+%% What a supervisor needs to start the server again.
+-define(RESTART_MS, 10).
+%% As in the configuration.
+-define(LIMIT_MAX, 16#ffffffff).
+%% The longest time that `receive` takes.
+-define(MAX_TIMEOUT, 16#ffffffff).
 %% A record of a slot that was taken without waiting; one that the server gave has the reference of the request,
 %% so that taking it back cannot hit another slot of that process.
 -define(TAKEN, taken).
@@ -79,35 +88,52 @@
 -define(MAX, 2).
 -define(CEILING, 3).
 
-%% API.
+%% API. Without the application there are no slots: none is in use, and none can be had.
 
--spec max_concurrent() -> pos_integer().
+-spec max_concurrent() -> pos_integer() | {error, no_nodes}.
 max_concurrent() ->
-    atomics:get(numbers(), ?MAX).
+    try limit() catch error:badarg -> {error, no_nodes} end.
 
 %% The number of slots in use. A process that steps back is in the table for a moment without having a slot, so what
 %% is above the limit is cut off, unless the limit was lowered below the number in use.
 -spec current() -> non_neg_integer().
 current() ->
-    Numbers = numbers(),
+    try in_use(numbers()) catch error:badarg -> 0 end.
+
+in_use(Numbers) ->
     ok = forget_dead(Numbers),
     Max = atomics:get(Numbers, ?MAX),
     Size = ets:info(?TABLE, size),
     _ = Size =< Max andalso atomics:put(Numbers, ?CEILING, Max),
     min(Size, max(Max, atomics:get(Numbers, ?CEILING))).
 
--spec set_max_concurrent(pos_integer()) -> ok.
-set_max_concurrent(Max) when is_integer(Max), Max > 0 ->
-    gen_server:call(?MODULE, {set_max, Max}, infinity).
+-spec set_max_concurrent(pos_integer()) -> ok | {error, no_nodes}.
+set_max_concurrent(Max) when is_integer(Max), Max > 0, Max =< ?LIMIT_MAX ->
+    try gen_server:call(?MODULE, {set_max, Max}, infinity) catch exit:_ -> set_max_again(Max) end;
+set_max_concurrent(Other) ->
+    error(badarg, [Other]).
+
+set_max_again(Max) ->
+    case ets:info(?TABLE, size) of
+        undefined ->
+            {error, no_nodes};
+        _ ->
+            receive after ?RESTART_MS -> ok end,
+            set_max_concurrent(Max)
+    end.
 
 %% A process may hold several slots. They are freed when it dies.
--spec acquire(timeout()) -> ok | {error, max_concurrent}.
-acquire(Timeout) when Timeout =:= infinity; is_integer(Timeout), Timeout >= 0 ->
+-spec acquire(timeout()) -> ok | {error, max_concurrent | no_nodes}.
+acquire(Timeout) when Timeout =:= infinity; is_integer(Timeout), Timeout >= 0, Timeout =< ?MAX_TIMEOUT ->
     Held = held(),
-    case take({self(), Held + 1}, Timeout) of
+    try take({self(), Held + 1}, Timeout) of
         full -> {error, max_concurrent};
         _ -> _ = put(?HELD, Held + 1), ok
-    end.
+    catch
+        error:badarg -> {error, no_nodes}
+    end;
+acquire(Other) ->
+    error(badarg, [Other]).
 
 %% Gives back the slot acquired last; nothing happens when this process holds none.
 -spec release() -> ok.
@@ -127,7 +153,7 @@ held() ->
     ok | {waited, timeout()} | {error, no_nodes | {overloaded, non_neg_integer(), pos_integer()}}.
 enter(Timeout) ->
     try take(self(), Timeout) of
-        full -> {error, {overloaded, current(), max_concurrent()}};
+        full -> {error, {overloaded, current(), limit()}};
         Taken -> Taken
     catch
         %% The application does not run, or stops in this moment.
@@ -161,7 +187,10 @@ forget() ->
 start_link() ->
     gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
-%% Taking and giving back.
+%% Taking and giving back. What reads the numbers or the table fails with `badarg` when there are none.
+
+limit() ->
+    atomics:get(numbers(), ?MAX).
 
 numbers() ->
     {_, Numbers} = persistent_term:get(?FAST),
@@ -205,9 +234,31 @@ wait(Key, Timeout) ->
     receive
         {Ref, granted} -> {waited, time_left(Timeout, Since)};
         {Ref, full} -> full;
-        {'DOWN', Ref, process, _, _} -> full
+        {'DOWN', Ref, process, _, _} -> wait_on(Key, Timeout, Since, Ref)
     after real_time(Timeout) -> give_up(Key, Timeout, Since, Ref)
     end.
+
+%% The server is gone. A slot that it gave without coming to say so is not held.
+wait_on(Key, Timeout, Since, Ref) ->
+    ok = take_back(Key, Ref),
+    case time_left(Timeout, Since) of
+        0 ->
+            full;
+        Left ->
+            receive after min(Left, ?RESTART_MS) -> ok end,
+            take_after_wait(Key, Timeout, Since)
+    end.
+
+take_after_wait(Key, Timeout, Since) ->
+    case take(Key, time_left(Timeout, Since)) of
+        ok -> {waited, time_left(Timeout, Since)};
+        Other -> Other
+    end.
+
+take_back(Key, Ref) ->
+    {Table, _} = persistent_term:get(?FAST),
+    true = ets:delete_object(Table, {Key, self(), Ref}),
+    ok.
 
 %% The server answers a request that will not wait, so its time is not measured here.
 real_time(0) -> infinity;
@@ -219,7 +270,7 @@ give_up(Key, Timeout, Since, Ref) ->
     _ = erlang:demonitor(Ref),
     receive
         {Ref, granted} -> {waited, time_left(Timeout, Since)};
-        {'DOWN', Ref, process, _, _} -> full
+        {'DOWN', Ref, process, _, _} -> ok = take_back(Key, Ref), full
     after 0 ->
         gen_server:cast(?MODULE, {give_up, self(), Ref, Key}),
         full
@@ -239,7 +290,7 @@ forget_dead(Numbers) ->
 
 %% gen_server.
 
-%% After a crash: those who waited got 'DOWN', so nobody waits.
+%% After a crash: those who waited got 'DOWN' and come again, so nobody waits yet.
 -spec init([]) -> {ok, #state{}}.
 init([]) ->
     {ok, open(#state{numbers = numbers()})}.

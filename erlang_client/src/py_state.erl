@@ -30,9 +30,11 @@
 -export([clear/0]).
 -export([keys/0]).
 -export([incr/2]).
+-export([decr/2]).
 
 %% Used by the supervision tree.
 -export([create/1]).
+-export([forget/0]).
 -export([limit/0]).
 -export([start_link/0]).
 
@@ -84,9 +86,17 @@ clear() ->
 keys() ->
     value(perform({keys})).
 
--spec incr(term(), integer()) -> integer() | {error, not_a_counter | state_full} | down().
+-spec incr(term(), integer()) -> integer() | {error, not_a_counter | state_full | {bad_option, term()}} | down().
 incr(Key, By) when is_integer(By) ->
-    value(perform({incr, Key, By})).
+    value(perform({incr, Key, By}));
+incr(_, By) ->
+    {error, {bad_option, {by, By}}}.
+
+-spec decr(term(), integer()) -> integer() | {error, not_a_counter | state_full | {bad_option, term()}} | down().
+decr(Key, By) when is_integer(By) ->
+    incr(Key, -By);
+decr(Key, By) ->
+    incr(Key, By).
 
 done({ok, _}) -> ok;
 done({error, _} = Error) -> Error.
@@ -105,10 +115,17 @@ create(Config) ->
     ok = persistent_term:put(?LIMIT, maps:get(state_max, Config, infinity)),
     persistent_term:put(?REPLICATED, maps:get(state_replication, Config, false)).
 
+%% After the application, whose table has gone already.
+-spec forget() -> ok.
+forget() ->
+    _ = persistent_term:erase(?LIMIT),
+    _ = persistent_term:erase(?REPLICATED),
+    ok.
+
 %% How many keys there may be.
 -spec limit() -> pos_integer() | infinity.
 limit() ->
-    persistent_term:get(?LIMIT).
+    persistent_term:get(?LIMIT, infinity).
 
 -spec start_link() -> {ok, pid()} | ignore | {error, term()}.
 start_link() ->
@@ -125,7 +142,7 @@ perform(Operation) ->
     end.
 
 here(Operation) ->
-    case persistent_term:get(?REPLICATED) of
+    case persistent_term:get(?REPLICATED, false) of
         true -> py_replica_table:perform(Operation);
         false -> here_alone(Operation)
     end.

@@ -182,7 +182,14 @@ head(Rows, Sort) ->
     {{Y, Mo, D}, {H, Mi, S}} = calendar:local_time(),
     Up = length([up || #{status := up} <- Rows]),
     io_lib:format("~4..0b-~2..0b-~2..0b ~2..0b:~2..0b:~2..0b  ~ts  slots ~b of ~b in use  C-nodes ~b of ~b up  by ~s~n",
-                  [Y, Mo, D, H, Mi, S, node(), py_semaphore:current(), py_semaphore:max_concurrent(), Up, length(Rows), Sort]).
+                  [Y, Mo, D, H, Mi, S, node(), py_semaphore:current(), slots(), Up, length(Rows), Sort]).
+
+%% It may be looked at while the application does not run.
+slots() ->
+    case py_semaphore:max_concurrent() of
+        {error, no_nodes} -> 0;
+        Max -> Max
+    end.
 
 columns(Width) ->
     io_lib:format("~*ts ~9s ~7s ~6s ~6s ~7s ~7s ~5s ~7s~n",

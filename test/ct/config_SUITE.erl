@@ -120,11 +120,21 @@ unknown_key(Config) ->
         Max = py_semaphore:max_concurrent(),
         ok
     end),
-    Self = self(),
-    ok = logger:add_handler(?MODULE, ?MODULE, #{config => #{to => Self}}),
-    {ok, _} = py_config:check([{max_concurent, 5}]),
-    receive {logged, warning, Text} -> ?assertMatch({match, _}, re:run(Text, "unknown configuration.*max_concurent")) end,
-    ok = logger:remove_handler(?MODULE).
+    with_file(config_file(Config, [{max_concurent, 5}, {nodes, []}]), fun() ->
+        ok = in_place_of_default(),
+        {ok, _} = start(),
+        receive
+            {logged, warning, Text} -> ?assertMatch({match, _}, re:run(Text, "unknown configuration.*max_concurent"))
+        after 10000 -> error(not_shown)
+        end
+    end).
+
+%% This module gets what the handler `default` of a node would show.
+in_place_of_default() ->
+    {ok, Default} = logger:get_handler_config(default),
+    ok = logger:remove_handler(default),
+    ok = logger:add_handler(default, ?MODULE, (maps:with([filters, filter_default], Default))#{config => #{to => self()}}),
+    logger:set_primary_config(level, notice).
 
 %% `undefined` is as if the key was not there.
 unset(Config) ->

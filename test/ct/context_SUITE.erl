@@ -19,7 +19,7 @@ groups() ->
        destructors, all_bound, all_busy, owner_dies, owner_dies_in_a_call, owner_elsewhere, handed_over,
        handed_over_to_another_node, in_order, with_context, every_arity, errors, timeouts, interrupted, stuck, nested,
        nested_contexts, async_and_cast, coroutines, streams, what_was_before, own_worker, slots, refused_module, cycles]},
-     {own, [], [one_worker, pinned_callers, node_dies, two_nodes, owners_node_killed, many_owners]}].
+     {own, [], [one_worker, pinned_callers, node_dies, node_hangs, two_nodes, owners_node_killed, many_owners]}].
 
 init_per_suite(Config) -> Config.
 
@@ -584,6 +584,27 @@ node_dies(_) ->
     true = py:is_bound(),
     ok = py:unbind(),
     ok = logger:unset_module_level([py_node, py_os]).
+
+%% One that hangs is not waited for longer than its time; and when it goes on, nobody has its workers.
+node_hangs(_) ->
+    ok = app_ct:start(app_ct:workers(2)),
+    {ok, OsPid} = py:call(os, getpid, []),
+    _ = os:cmd("kill -STOP " ++ integer_to_list(OsPid)),
+    Self = self(),
+    T0 = now_ms(),
+    Owners = [spawn_link(fun() ->
+        Self ! {self(), py:bind(new), process_info(self(), messages)},
+        receive stop -> ok end
+    end) || _ <- [1, 2]],
+    [receive {Owner, Result, Messages} -> ?assertEqual({{error, timeout}, {messages, []}}, {Result, Messages}) end || Owner <- Owners],
+    Took = now_ms() - T0,
+    ?assert(Took >= 30000 andalso Took < 40000, Took),
+    _ = os:cmd("kill -CONT " ++ integer_to_list(OsPid)),
+    pyn_ct:wait_until(fun() -> {bound(), in_flight()} =:= {0, 0} end),
+    {ok, OsPid} = py:call(os, getpid, []),
+    [{messages, []} = process_info(Owner, messages) || Owner <- Owners],
+    [{ok, _} = py:bind(new) || _ <- Owners],
+    [Owner ! stop || Owner <- Owners].
 
 %% The one with more room; none is left when all of both are bound.
 two_nodes(_) ->

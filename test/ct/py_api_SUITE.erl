@@ -8,7 +8,8 @@
          callers_die/1, interpreters_of_callers/1, information/1, many_callers/1, output_goes_to_logger/1,
          start_and_stop/1, stop_leaves_nothing/1, stop_answers_callers/1, not_started/1, bad_configuration/1,
          not_distributed/1, preload_and_imports/1, workers_of_the_mode/1,
-         node_elsewhere/1, two_nodes/1, node_by_option/1, no_nodes/1, node_comes_later/1, died_and_back/1]).
+         node_elsewhere/1, two_nodes/1, node_by_option/1, no_nodes/1, node_comes_later/1, died_and_back/1,
+         ended_by_python/1]).
 %% Called by logger and from another node.
 -export([log/2, started_call/0]).
 -include_lib("stdlib/include/assert.hrl").
@@ -26,7 +27,8 @@ groups() ->
                     callers_die, interpreters_of_callers, information, many_callers, output_goes_to_logger]},
      {own, [], [start_and_stop, stop_leaves_nothing, stop_answers_callers, not_started, bad_configuration,
                 not_distributed, preload_and_imports, workers_of_the_mode,
-                node_elsewhere, two_nodes, node_by_option, no_nodes, node_comes_later, died_and_back]}].
+                node_elsewhere, two_nodes, node_by_option, no_nodes, node_comes_later, died_and_back,
+                ended_by_python]}].
 
 init_per_suite(Config) -> Config.
 
@@ -248,7 +250,7 @@ information(_Config) ->
 
 %% print comes to the logger of this node.
 output_goes_to_logger(_Config) ->
-    ok = logger:add_handler(py_api_test, ?MODULE, #{config => #{to => self()}}),
+    ok = logger:add_handler(py_api_test, ?MODULE, #{config => #{to => self(), what => <<"to the logger">>}}),
     try
         {ok, none} = py:call(t_calls, say, [<<"to the logger">>, <<"stderr">>]),
         receive
@@ -260,9 +262,12 @@ output_goes_to_logger(_Config) ->
     end.
 
 %% A handler of logger: what mentions the text goes to the test.
-log(#{msg := Msg}, #{config := #{to := Pid}}) ->
-    Text = unicode:characters_to_binary(io_lib:format("~tp", [Msg])),
-    case binary:match(Text, <<"to the logger">>) of
+log(#{msg := Msg}, #{config := #{to := Pid, what := Part}}) ->
+    Text = case Msg of
+        {Format, Args} when is_list(Format) -> unicode:characters_to_binary(io_lib:format(Format, Args));
+        _ -> unicode:characters_to_binary(io_lib:format("~tp", [Msg]))
+    end,
+    case binary:match(Text, Part) of
         nomatch -> ok;
         _ -> Pid ! {logged, Text}
     end.
@@ -292,7 +297,13 @@ stop_leaves_nothing(_Config) ->
     pyn_ct:wait_until(fun() -> not lists:member(Node, nodes(hidden)) end),
     pyn_ct:wait_until(fun() -> {lists:sort(registered()), lists:sort(ets:all())} =:= Before end),
     pyn_ct:wait_until(fun() -> length(erlang:ports()) =< Ports end),
+    [] = own_persistent_terms(),
     pang = net_adm:ping(Node).
+
+%% By the modules of the application: its keys are their names, or tuples that begin with one.
+own_persistent_terms() ->
+    {ok, Modules} = application:get_key(erlang_python, modules),
+    [Key || {Key, _} <- persistent_term:get(), lists:member(case Key of {First, _} -> First; _ -> Key end, Modules)].
 
 %% Whoever waits when the application stops has an answer.
 stop_answers_callers(_Config) ->
@@ -459,6 +470,22 @@ died_and_back(_Config) ->
     pyn_ct:wait_until(fun() -> py:call(math, sqrt, [16]) =:= {ok, 4.0} end),
     {ok, Other} = py:call(os, getpid, []),
     ?assert(Other =/= OsPid).
+
+%% By a code that would say why a pynode does not start: this one had started.
+ended_by_python(_Config) ->
+    ok = app_ct:start(),
+    Node = app_ct:pynode(),
+    ok = logger:add_handler(py_api_test, ?MODULE, #{config => #{to => self(), what => <<"exited with code">>}}),
+    try
+        [begin
+             {error, _} = py:call(os, '_exit', [Code]),
+             Told = iolist_to_binary([atom_to_list(Node), " pynode exited with code ", integer_to_list(Code)]),
+             receive {logged, Text} -> ?assertEqual(Told, Text) after 10000 -> error(not_logged) end,
+             pyn_ct:wait_until(fun() -> py:call(math, sqrt, [16]) =:= {ok, 4.0} end)
+         end || Code <- [3, 4, 5]]
+    after
+        ok = logger:remove_handler(py_api_test)
+    end.
 
 %%% Helpers
 

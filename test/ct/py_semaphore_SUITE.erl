@@ -8,7 +8,7 @@
 -export([init_per_testcase/2, end_per_testcase/2]).
 
 -export([
-    limit_must_be_positive/1,
+    limit_is_checked/1,
     release_without_slot/1,
     numbers/1,
     several_slots_of_one_process/1,
@@ -16,6 +16,7 @@
     full_is_said_at_once/1,
     call_says_overloaded/1,
     call_counts_the_wait/1,
+    timeout_is_checked/1,
     without_application/1
 ]).
 -export([
@@ -31,7 +32,8 @@
     dead_holder_is_not_counted/1,
     dead_waiter_gets_nothing/1,
     slot_given_too_late_comes_back/1,
-    server_crash_loses_no_slot/1
+    server_crash_loses_no_slot/1,
+    server_crash_ends_no_wait/1
 ]).
 -export([
     never_above_limit/1,
@@ -49,7 +51,7 @@ all() ->
 groups() ->
     [
         {api, [], [
-            limit_must_be_positive,
+            limit_is_checked,
             release_without_slot,
             numbers,
             several_slots_of_one_process,
@@ -57,6 +59,7 @@ groups() ->
             full_is_said_at_once,
             call_says_overloaded,
             call_counts_the_wait,
+            timeout_is_checked,
             without_application
         ]},
         {waiting, [], [
@@ -72,7 +75,8 @@ groups() ->
             dead_holder_is_not_counted,
             dead_waiter_gets_nothing,
             slot_given_too_late_comes_back,
-            server_crash_loses_no_slot
+            server_crash_loses_no_slot,
+            server_crash_ends_no_wait
         ]},
         {load, [], [
             never_above_limit,
@@ -94,9 +98,13 @@ end_per_testcase(_, _) ->
 
 %% API.
 
-limit_must_be_positive(_) ->
-    [?assertError(_, py_semaphore:set_max_concurrent(Bad)) || Bad <- [0, -1, 1.0, many, <<"1">>, infinity]],
-    ?assertEqual(2, py_semaphore:max_concurrent()).
+limit_is_checked(_) ->
+    Server = whereis(py_semaphore),
+    [?assertError(badarg, py_semaphore:set_max_concurrent(Bad))
+     || Bad <- [0, -1, 1.0, many, <<"1">>, infinity, 16#100000000, 1 bsl 70]],
+    ?assertEqual({2, Server}, {py_semaphore:max_concurrent(), whereis(py_semaphore)}),
+    ok = py_semaphore:set_max_concurrent(16#ffffffff),
+    ?assertEqual(16#ffffffff, py_semaphore:max_concurrent()).
 
 release_without_slot(_) ->
     ok = py_semaphore:release(),
@@ -158,15 +166,28 @@ call_counts_the_wait(_) ->
     kill(Waiter),
     ?assertEqual({waited, infinity}, result(Endless)).
 
+timeout_is_checked(_) ->
+    [?assertError(badarg, py_semaphore:acquire(Bad)) || Bad <- [foo, -1, 1.0, <<"1">>, 16#100000000]],
+    ok = py_semaphore:acquire(16#ffffffff),
+    ok = py_semaphore:release(),
+    ?assertEqual(0, py_semaphore:current()).
+
 without_application(_) ->
     ok = py_semaphore:acquire(0),
     stop_server(),
     true = ets:delete(py_semaphore),
     ?assertEqual({error, no_nodes}, py_semaphore:enter(100)),
+    ?assertEqual({error, no_nodes}, py_semaphore:acquire(100)),
+    ?assertEqual({error, no_nodes}, py_semaphore:set_max_concurrent(3)),
+    ?assertEqual(0, py_semaphore:current()),
     ok = py_semaphore:release(),
     ok = py_semaphore:leave(),
     ok = py_semaphore:forget(),
     ?assertEqual({error, no_nodes}, py_semaphore:enter(100)),
+    ?assertEqual({error, no_nodes}, py_semaphore:acquire(100)),
+    ?assertEqual({error, no_nodes}, py_semaphore:set_max_concurrent(3)),
+    ?assertEqual({error, no_nodes}, py_semaphore:max_concurrent()),
+    ?assertEqual(0, py_semaphore:current()),
     ok = py_semaphore:leave().
 
 %% Waiting.
@@ -289,15 +310,33 @@ slot_given_too_late_comes_back(_) ->
 
 server_crash_loses_no_slot(_) ->
     fill(2),
-    Waiter = client(fun() -> py_semaphore:acquire(infinity) end),
-    wait_until(fun() -> waiting() =:= 1 end),
     kill(whereis(py_semaphore)),
-    ?assertEqual({error, max_concurrent}, result(Waiter)),
     _ = start_server(),
     ?assertEqual(2, py_semaphore:current()),
     ?assertEqual({error, max_concurrent}, py_semaphore:acquire(10)),
     ok = py_semaphore:set_max_concurrent(3),
     ?assertEqual(ok, py_semaphore:acquire(10)).
+
+%% Those who wait go on waiting, each for its own time, whether the server is back soon or not.
+server_crash_ends_no_wait(_) ->
+    [Holder, _] = fill(2),
+    Waiter = client(fun() -> py_semaphore:enter(20000) end),
+    wait_until(fun() -> waiting() =:= 1 end),
+    %% As if it ended between giving a slot and saying so: nobody has that one.
+    [{waiter, Waiter, Ref, Key}] = queue:to_list(element(3, sys:get_state(py_semaphore))),
+    true = ets:insert(py_semaphore, {Key, Waiter, Ref}),
+    kill(whereis(py_semaphore)),
+    wait_until(fun() -> ets:info(py_semaphore, size) =:= 2 end),
+    {Micros, Full} = timer:tc(fun() -> py_semaphore:acquire(100) end),
+    ?assertEqual({error, max_concurrent}, Full),
+    ?assert(Micros >= 100000, Micros),
+    ?assertEqual({error, max_concurrent}, py_semaphore:acquire(0)),
+    _ = start_server(),
+    wait_until(fun() -> waiting() =:= 1 end),
+    stop(Holder),
+    {waited, Left} = result(Waiter),
+    ?assert(Left =< 19900, Left),
+    ?assertEqual(2, py_semaphore:current()).
 
 %% Load.
 

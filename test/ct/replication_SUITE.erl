@@ -336,7 +336,8 @@ application_restarts(Config) ->
     ok = app_ct:on(A, fun() -> py:state_store(k, 1) end),
     app_ct:on(A, fun() ->
         ok = application:stop(erlang_python),
-        ok = pyn_ct:wait_until(fun() -> mnesia:system_info(is_running) =:= no andalso ok end)
+        ok = pyn_ct:wait_until(fun() -> mnesia:system_info(is_running) =:= no andalso ok end),
+        [] = [Key || {{Module, _} = Key, _} <- persistent_term:get(), lists:member(Module, [py_state, py_replica, py_replica_table])]
     end),
     await_holders([B]),
     ?assertEqual(2, app_ct:on(B, fun() -> py:state_incr(k) end)),

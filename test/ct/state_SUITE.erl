@@ -112,7 +112,9 @@ not_a_counter(_) ->
     end, [1.0, <<"1">>, none, [], #{}, {1}]).
 
 bad_arguments(_) ->
-    ?assertError(function_clause, py:state_incr(k, 1.5)),
+    [?assertEqual({error, {bad_option, {by, Bad}}}, py:Count(k, Bad))
+     || Count <- [state_incr, state_decr], Bad <- [1.5, one, <<"1">>, none]],
+    ?assertEqual({error, not_found}, py:state_fetch(k)),
     ?assertMatch({ok, {<<"TypeError">>, _}}, py:call(t_callbacks, state_error, [incr, k, 1.5])),
     ?assertMatch({ok, {<<"TypeError">>, _}}, py:call(t_callbacks, state_error, [incr])),
     ?assertEqual({ok, {<<"ok">>, 1}}, py:call(t_callbacks, state_error, [incr, bool, true])),
