@@ -174,11 +174,37 @@ static int decode_arguments(struct pyn_seat *s, struct arguments *a, const struc
     return decode_keywords(s, a, &keyword, map.count);
 }
 
+static PyObject *sorted_names(PyObject *space)
+{
+    PyObject *names = PyDict_Keys(space);
+
+    if (names && PyList_Sort(names) != 0)
+        Py_CLEAR(names);
+    return names;
+}
+
+/* Some of Python's own functions look at the code that calls them. There is none: __main__, or the context, is in its
+ * place. */
+static PyObject *call_builtin(struct pyn_seat *s, PyObject *callable, struct pyn_span name, struct arguments *a)
+{
+    bool runs = pyn_span_is(name, "eval") || pyn_span_is(name, "exec");
+
+    if (a->count == 0 && (pyn_span_is(name, "globals") || pyn_span_is(name, "locals") || pyn_span_is(name, "vars")))
+        return Py_NewRef(s->names);
+    if (a->count == 0 && pyn_span_is(name, "dir"))
+        return sorted_names(s->names);
+    if (a->count == 1 && a->positional == 1 && runs) { /* there is room for FEW_ARGS */
+        a->all[2] = Py_NewRef(s->names);
+        a->count = a->positional = 2;
+    }
+    return PyObject_Vectorcall(callable, a->all + 1, a->positional | PY_VECTORCALL_ARGUMENTS_OFFSET, a->names);
+}
+
 static enum pyn_call_outcome run_function(struct pyn_seat *s, const struct pyn_call *call, struct pyn_out *out)
 {
     size_t mark = out->buf.len;
     struct arguments a = {.all = a.few};
-    PyObject *callable, *value = NULL;
+    PyObject *callable, *value;
     bool refused;
 
     callable = pyn_target_find(s, call->module, call->function, &refused);
@@ -186,7 +212,11 @@ static enum pyn_call_outcome run_function(struct pyn_seat *s, const struct pyn_c
         PyErr_Clear();
         return PYN_CALL_REFUSED;
     }
-    if (callable && decode_arguments(s, &a, call) == 0)
+    if (!callable || decode_arguments(s, &a, call) != 0)
+        value = NULL;
+    else if (pyn_span_is(call->module, "builtins"))
+        value = call_builtin(s, callable, call->function, &a);
+    else
         value = PyObject_Vectorcall(callable, a.all + 1, a.positional | PY_VECTORCALL_ARGUMENTS_OFFSET, a.names);
     release_arguments(&a);
     Py_XDECREF(callable);

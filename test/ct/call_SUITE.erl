@@ -9,7 +9,7 @@
          exceptions/1, exception_messages/1, odd_exceptions/1, tracebacks/1, missing/1, broken_modules/1, import_fails_elsewhere/1,
          system_exit/1,
          recursion/1, not_convertible/1, too_large/1,
-         eval/1, eval_locals/1, eval_errors/1, exec/1, exec_errors/1, code_forms/1,
+         eval/1, eval_locals/1, eval_errors/1, builtins_of_a_scope/1, exec/1, exec_errors/1, code_forms/1,
          threads/1, subprocesses/1, asyncio/1, refused_modules/1, numpy/1, refused_in_exec/1, static_types/1, many_callers/1,
          counters/1, many_distinct_names/1]).
 -include_lib("stdlib/include/assert.hrl").
@@ -25,7 +25,7 @@ all() ->
      exceptions, exception_messages, odd_exceptions, tracebacks, missing, broken_modules, import_fails_elsewhere,
      system_exit,
      recursion, not_convertible, too_large,
-     eval, eval_locals, eval_errors, exec, exec_errors, code_forms,
+     eval, eval_locals, eval_errors, builtins_of_a_scope, exec, exec_errors, code_forms,
      threads, subprocesses, asyncio, refused_modules, numpy, refused_in_exec, static_types, many_callers,
      counters, many_distinct_names].
 
@@ -389,6 +389,27 @@ eval_errors(Config) ->
     {error, {_, _}} = eval(Config, <<"'", 255, "'">>, #{}),
     {error, {_, _}} = eval(Config, binary:copy(<<"(">>, 10000), #{}),
     {error, {_, _}} = eval(Config, iolist_to_binary([binary:copy(<<"-">>, 200000), "1"]), #{}).
+
+%% Python's own functions that look at the code that calls them find __main__ there.
+builtins_of_a_scope(Config) ->
+    {ok, 2} = call(Config, builtins, eval, [<<"1 + 1">>]),
+    {ok, 3} = call(Config, builtins, eval, [<<"x + 1">>, #{<<"x">> => 2}]),
+    {error, {'SyntaxError', _}} = call(Config, builtins, eval, [<<"1 +">>]),
+    {error, {'TypeError', _}} = call(Config, builtins, eval, []),
+    ok = pyn_ct:call(pynode(Config), {exec, <<"of_the_scope = 7">>}),
+    Self = {call, builtins, eval, [<<"of_the_scope">>]},
+    case pyn_ct:mode(pynode(Config)) of
+        subinterp -> ok; %% each interpreter has its own
+        _ ->
+            {ok, 7} = pyn_ct:call(pynode(Config), Self),
+            {ok, none} = call(Config, builtins, exec, [<<"of_the_scope += 1">>]),
+            {ok, 8} = pyn_ct:call(pynode(Config), Self),
+            [{ok, #{<<"of_the_scope">> := 8}} = call(Config, builtins, F, []) || F <- [globals, locals, vars]],
+            {ok, Names} = call(Config, builtins, dir, []),
+            true = lists:member(<<"of_the_scope">>, Names)
+    end,
+    {ok, Bits} = call(Config, builtins, dir, [1]),
+    true = lists:member(<<"bit_length">>, Bits).
 
 exec(Config) ->
     P = pynode(Config),

@@ -53,13 +53,34 @@ START_TEST(second_signal_ends_the_process)
 
     ck_assert_int_ge(child, 0);
     if (child == 0) {
-        raise(asked[_i]);
-        raise(SIGTERM);
+        if (pyn_signals_install(HURRY) >= 0) {
+            raise(asked[_i]);
+            raise(SIGTERM);
+        }
         _exit(99); /* not reached */
     }
     ck_assert_int_eq(waitpid(child, &status, 0), child);
     ck_assert(WIFEXITED(status));
     ck_assert_int_eq(WEXITSTATUS(status), HURRY);
+}
+END_TEST
+
+/* Also at once, before it has run anything: the handler is its parent's until then. */
+START_TEST(a_signal_to_a_child_is_its_own)
+{
+    int status;
+    pid_t child = fork();
+
+    ck_assert_int_ge(child, 0);
+    if (child == 0)
+        for (;;)
+            pause();
+    ck_assert_int_eq(kill(child, asked[_i]), 0);
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert(WIFSIGNALED(status));
+    ck_assert_int_eq(WTERMSIG(status), asked[_i]);
+    ck_assert(!readable(0));
+    ck_assert_int_eq(pyn_signals_caught(), 0);
 }
 END_TEST
 
@@ -126,6 +147,7 @@ int main(void)
     tcase_add_checked_fixture(core, setup, teardown);
     tcase_add_loop_test(core, signal_makes_it_readable, 0, 2);
     tcase_add_loop_test(core, second_signal_ends_the_process, 0, 2);
+    tcase_add_loop_test(core, a_signal_to_a_child_is_its_own, 0, 2);
     tcase_add_test(core, broken_pipe_is_an_error_only);
     tcase_add_test(core, nothing_is_blocked);
     tcase_add_test(core, restores_what_was);
