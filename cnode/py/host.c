@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "py/arena.h"
 #include "py/error.h"
+#include "py/leaks.h"
 #include "py/library.h"
 #include "py/module.h"
 #include "py/space_private.h"
@@ -223,6 +224,7 @@ bool pyn_host_start(const struct pyn_host_config *config, char *error, size_t si
         return false;
     }
     pyn_arena_install();
+    pyn_leaks_install();
     status = initialize();
     if (PyStatus_Exception(status)) {
         snprintf(error, size, "Python did not start: %s%s%s", status.func ? status.func : "", status.func ? ": " : "",
