@@ -295,14 +295,18 @@ out:
 
 static int run_preload(void)
 {
-    PyObject *module, *result;
+    PyObject *module, *names, *code, *result = NULL;
 
     if (!host.config.preload)
         return 0;
     module = PyImport_AddModule("__main__"); /* borrowed */
     if (!module)
         return -1;
-    result = PyRun_String(host.config.preload, Py_file_input, PyModule_GetDict(module), PyModule_GetDict(module));
+    names = PyModule_GetDict(module);
+    code = Py_CompileString(host.config.preload, host.config.preload_name, Py_file_input);
+    if (code)
+        result = PyEval_EvalCode(code, names, names);
+    Py_XDECREF(code);
     Py_XDECREF(result);
     return result ? 0 : -1;
 }
