@@ -28,16 +28,29 @@ endif
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
-.PHONY: all pynode client demo shell bench test unit ct valgrind fuzz run-fuzz lint spec-coverage tidy format install clean help force
+.PHONY: all pynode client demo shell bench test unit ct valgrind fuzz run-fuzz lint spec-coverage tidy format install clean help chosen-python
 
-# --- Python and ei: found once for each PYTHON_CONFIG, kept in build/flags --------------------------------------------
-FLAGS := build/flags/$(or $(subst /,_,$(PYTHON_CONFIG)),default).mk
+# --- Python and ei: found once for each Python, kept in build/flags ---------------------------------------------------
+# A PYTHON_CONFIG that was given is that of every later make as well (and of rebar3's hook), until another is given: else
+# `make shell` would quietly build for the default one again.
+CHOICE     := build/python-config
+REMEMBERED := $(if $(PYTHON_CONFIG),,$(if $(wildcard $(CHOICE)),$(strip $(file <$(CHOICE)))))
+PY_CHOSEN  := $(or $(PYTHON_CONFIG),$(REMEMBERED))
+FLAGS      := build/flags/$(or $(subst /,_,$(PY_CHOSEN)),default).mk
 ifneq ($(filter-out demo test setup format clean help,$(or $(MAKECMDGOALS),all)),)
 include $(FLAGS)
 endif
-$(FLAGS): scripts/build-flags $(wildcard $(or $(PYTHON_CONFIG),/usr/bin/python3-config))
+$(FLAGS): scripts/build-flags $(wildcard $(or $(PY_CHOSEN),/usr/bin/python3-config))
 	@mkdir -p $(@D)
-	@scripts/build-flags $(PYTHON_CONFIG) >$@
+	@scripts/build-flags $(PY_CHOSEN) >$@$(if $(REMEMBERED), || { $(SAY_PYTHON) >&2; exit 1; })
+SAY_PYTHON = echo '  Python of $(REMEMBERED), as remembered; PYTHON_CONFIG=... changes that, PYTHON_CONFIG=python3-config back to the default'
+chosen-python: $(FLAGS)
+ifneq ($(PYTHON_CONFIG),)
+	@mkdir -p build
+	@$(if $(PY_IS_DEFAULT),rm -f $(CHOICE),echo '$(PY_CONFIG)' >$(CHOICE))
+else ifneq ($(REMEMBERED),)
+	@$(SAY_PYTHON)
+endif
 
 # --- Flags: everything that changes an object file has its own build folder -------------------------------------------
 B := build/py$(PY_TAG)$(if $(filter gcc,$(CC)),,-$(notdir $(CC)))$(if $(SANITIZER),-$(SANITIZER))$(if $(PERF_BUILD),-perf)$(if $(FUZZ),-fuzz)
@@ -118,7 +131,7 @@ CHECK_CFLAGS = $(shell pkg-config --cflags check)
 CHECK_LIBS   = $(shell pkg-config --libs check)
 
 # Changed flags (another Python of the same version, CFLAGS=...) build everything again.
-$(B)/cflags: force
+$(B)/cflags: chosen-python
 	@mkdir -p $(@D)
 	@echo '$(subst ','\'',$(CC) $(PYN_CFLAGS) $(PY_CFLAGS) $(PY_LIBS))' | cmp -s - $@ || \
 	 echo '$(subst ','\'',$(CC) $(PYN_CFLAGS) $(PY_CFLAGS) $(PY_LIBS))' >$@
@@ -132,7 +145,7 @@ $(APP)/.built: $(ERL_SRC) scripts/build-client
 
 # --- Running it ------------------------------------------------------------------------------------------------------
 demo: ## install what is missing, build, run a cluster of three nodes that work
-	@scripts/setup build
+	@PYTHON_CONFIG='$(PY_CHOSEN)' scripts/setup build
 	@$(MAKE) --no-print-directory all
 	@scripts/demo
 shell: all ## an Erlang shell with erlang_python running
@@ -142,7 +155,7 @@ bench: all ## measure against a BEAM echo (BENCH: short, or some of: rates sizes
 
 # --- Tests -----------------------------------------------------------------------------------------------------------
 test: ## install what is missing, build, run every test
-	@scripts/setup test
+	@PYTHON_CONFIG='$(PY_CHOSEN)' scripts/setup test
 	@$(MAKE) --no-print-directory all
 	+@MAKE="$(MAKE)" scripts/run-tests
 unit: $(UNIT_BIN) ## the C test programs (SANITIZER=address|undefined|thread)
@@ -162,7 +175,7 @@ lint: $(B)/libpynode.a ## layers, banned functions, sizes, exported symbols, lin
 	 scripts/$$check || bad=1; done; exit $$bad
 spec-coverage: client ## what of docs/spec/api.md is not exported, specified, documented or tested
 	@scripts/spec-coverage
-tidy: $(FLAGS) ## clang-tidy over cnode (slow)
+tidy: chosen-python ## clang-tidy over cnode (slow)
 	@printf '%s\n' $(SRC) cnode/main.c | xargs -P $(shell nproc) -I FILE clang-tidy --quiet --warnings-as-errors='*' FILE -- \
 	 $(filter-out -Werror,$(PYN_CFLAGS)) $(PY_CFLAGS) $(EI_CFLAGS)
 format: ## clang-format everything in place

@@ -40,6 +40,8 @@ static enum pyn_exit exit_code(enum pyn_node_failure failure)
         return PYN_EXIT_NAME_TAKEN;
     case PYN_NODE_NO_EPMD:
         return PYN_EXIT_NO_EPMD;
+    case PYN_NODE_BAD_NAME:
+        return PYN_EXIT_USAGE;
     case PYN_NODE_FAILED:
         break;
     }

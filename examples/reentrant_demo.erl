@@ -1,9 +1,8 @@
 %% Python calls Erlang calls Python: arithmetic, Fibonacci with a memo, deep nesting, methods of objects.
 %%
 %%     $ make shell
-%%     1> c("examples/reentrant_demo").
-%%     2> reentrant_demo:start().
-%%     3> reentrant_demo:demo_all().
+%%     1> reentrant_demo:start().
+%%     2> reentrant_demo:demo_all().
 %%
 %% Nothing has to be configured for it, and it works with a single worker: the Python thread that waits for an Erlang
 %% function runs what that function calls.

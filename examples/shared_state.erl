@@ -1,9 +1,8 @@
 %% State that all Python workers and all Erlang nodes share: a configuration, counters, results.
 %%
 %%     $ make shell
-%%     1> c("examples/shared_state").
-%%     2> shared_state:start().
-%%     3> shared_state:demo_all().
+%%     1> shared_state:start().
+%%     2> shared_state:demo_all().
 -module(shared_state).
 
 -export([start/0]).

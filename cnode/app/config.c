@@ -220,6 +220,7 @@ static bool finish(struct pyn_config *c, struct complaint *e)
     c->node.coordinator = c->coordinator;
     c->host.venv = c->venv;
     c->host.preload = c->preload_code;
+    c->host.preload_name = c->preload_file;
     c->host.paths = (const char *const *)c->paths;
     c->service.links.max_frame = c->service.max_frame;
     return true;

@@ -13,6 +13,15 @@
 #define PYN_LIKELY(x) __builtin_expect(!!(x), 1)
 #define PYN_UNLIKELY(x) __builtin_expect(!!(x), 0)
 
+/* Built with the address sanitizer: gcc says so in one way, clang in another. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define PYN_ADDRESS_SANITIZER 1
+#endif
+#elif defined(__SANITIZE_ADDRESS__)
+#define PYN_ADDRESS_SANITIZER 1
+#endif
+
 /* A stretch of bytes that somebody else owns; the holder says who and for how long. */
 struct pyn_span {
     const uint8_t *ptr;

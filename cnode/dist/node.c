@@ -79,7 +79,7 @@ static enum pyn_node_failure set_name(struct pyn_node *n, const struct pyn_node_
     int rc;
 
     if (!pyn_ident_full_name(config->name, config->long_names, n->name, e.text, e.size))
-        return PYN_NODE_FAILED;
+        return PYN_NODE_BAD_NAME;
     snprintf(n->alive, sizeof(n->alive), "%.*s", (int)strcspn(n->name, "@"), n->name);
     rc = pyn_pending_init(&n->pending, n->name);
     n->has_pending = rc == 0;

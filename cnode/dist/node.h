@@ -17,6 +17,7 @@ enum pyn_node_failure {
     PYN_NODE_FAILED = 1, /* the system refused something, or a value is wrong: the sentence says what */
     PYN_NODE_NAME_TAKEN, /* another node has the name at epmd */
     PYN_NODE_NO_EPMD,    /* no epmd answers, or not as one */
+    PYN_NODE_BAD_NAME,   /* no node name can be made of what was given, on this host */
 };
 
 struct pyn_node_config {

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "py/arena.h"
 #include "py/error.h"
+#include "py/leaks.h"
 #include "py/library.h"
 #include "py/module.h"
 #include "py/space_private.h"
@@ -223,6 +224,7 @@ bool pyn_host_start(const struct pyn_host_config *config, char *error, size_t si
         return false;
     }
     pyn_arena_install();
+    pyn_leaks_install();
     status = initialize();
     if (PyStatus_Exception(status)) {
         snprintf(error, size, "Python did not start: %s%s%s", status.func ? status.func : "", status.func ? ": " : "",
@@ -293,14 +295,18 @@ out:
 
 static int run_preload(void)
 {
-    PyObject *module, *result;
+    PyObject *module, *names, *code, *result = NULL;
 
     if (!host.config.preload)
         return 0;
     module = PyImport_AddModule("__main__"); /* borrowed */
     if (!module)
         return -1;
-    result = PyRun_String(host.config.preload, Py_file_input, PyModule_GetDict(module), PyModule_GetDict(module));
+    names = PyModule_GetDict(module);
+    code = Py_CompileString(host.config.preload, host.config.preload_name, Py_file_input);
+    if (code)
+        result = PyEval_EvalCode(code, names, names);
+    Py_XDECREF(code);
     Py_XDECREF(result);
     return result ? 0 : -1;
 }

@@ -10,6 +10,7 @@ struct pyn_host_config {
     enum pyn_mode mode;
     const char *venv;         /* directory or NULL: its packages are visible in every interpreter */
     const char *preload;      /* Python code that runs in every interpreter at its start, or NULL */
+    const char *preload_name; /* the file that it is from, for what Python says about it */
     const char *const *paths; /* put at the front of sys.path, in order */
     unsigned path_count;
 };

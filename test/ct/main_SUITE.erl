@@ -212,6 +212,10 @@ preload_fails(Config) ->
     ok = file:write_file(File, "import no_such_module_at_all\n"),
     {exited, 5, Log} = pyn_ct:try_start(["--preload", File]),
     [_ | _] = [L || L <- Log, re:run(L, "error.*no_such_module_at_all", [{capture, none}]) =:= match],
+    %% Python names the file.
+    ok = file:write_file(File, "x = 1\ndef f(:\n"),
+    {exited, 5, Named} = pyn_ct:try_start(["--preload", File]),
+    [_ | _] = [L || L <- Named, re:run(L, "error.*SyntaxError.*bad_preload.py, line 2", [{capture, none}]) =:= match],
     {exited, 2, _} = pyn_ct:try_start(["--preload", File ++ ".is_not_there"]).
 
 %%% What is not __main__

@@ -276,6 +276,7 @@ START_TEST(reads_preload)
     snprintf(args, sizeof(args), "--sname py1 --preload %s", path);
     ck_assert_int_eq(parse(args), PYN_CONFIG_RUN);
     ck_assert_str_eq(config.host.preload, code);
+    ck_assert_str_eq(config.host.preload_name, path);
 }
 END_TEST
 

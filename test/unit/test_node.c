@@ -78,7 +78,7 @@ static void must_fail(enum pyn_node_failure failure, const char *because)
 START_TEST(what_is_refused)
 {
     a.config.name = "a b";
-    must_fail(PYN_NODE_FAILED, "a b");
+    must_fail(PYN_NODE_BAD_NAME, "a b");
     a.config.name = "a@127.0.0.1";
     a.config.bind_address = "somewhere";
     must_fail(PYN_NODE_FAILED, "somewhere");
