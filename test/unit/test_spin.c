@@ -124,12 +124,11 @@ START_TEST(what_does_not_pay_is_tried_now_and_then)
 {
     struct pyn_spin s = pyn_spin_init(1);
 
-    for (int i = 0; i < 8; i++) {
+    while (s.vain < 8) { /* on a busy machine one of them may find the event */
         s.last = s.crowded_until = 0;
         wait_for_it(&s, 3000, true);
     }
-    ck_assert_uint_ge(s.vain, 8); /* counts the waits that did not ask, too */
-    s.vain = 32;                  /* its turn has come */
+    s.vain = 32; /* those that did not ask are counted as well: its turn has come */
     s.last = 0;
     say();
     ck_assert_int_eq(pyn_spin_wait(&s, epoll_fd, events, 2, true), 1);
