@@ -132,7 +132,7 @@ handle_info({owner_gone, Owner}, State) ->
     ok = mark_gone(Owner),
     {noreply, State};
 handle_info({py_hello, Pid, Ref}, State) ->
-    _ = erlang:send(Pid, {py_here, node(), Ref}, [noconnect, nosuspend]),
+    ok = send_reply(Pid, {py_here, node(), Ref}),
     {noreply, State};
 handle_info({py_rpc, Id, To, _, _, Other}, State) when is_pid(To) ->
     ok = py_callee:answer(To, Id, {error, py_callee:failure({bad_request, Other})}),
@@ -192,12 +192,9 @@ answer_for({To, Id}, Reason) ->
 refuse(#{id := Id, to := To}, Why) ->
     send_reply(To, {py_reply, Id, {error, py_callee:failure(Why)}}).
 
-%% A C-node that does not read must not hold up the others.
+%% A node that does not read must not hold up the others.
 send_reply(To, Reply) ->
-    _ = case erlang:send(To, Reply, [noconnect, nosuspend]) of
-        nosuspend -> spawn(fun() -> erlang:send(To, Reply, [noconnect]) end);
-        Sent -> Sent
-    end,
+    _ = py_proto:send_or_spawn(To, Reply),
     ok.
 
 take(Key, #state{running = Running, counted = Counted} = State) ->
@@ -279,8 +276,7 @@ enter(Node, Owner, {Name, Stamp, Where}) ->
 tell_owner(#function{where = gone}) ->
     ok;
 tell_owner(#function{name = Name, stamp = Stamp, owner = Owner}) ->
-    _ = erlang:send(Owner, {'$gen_cast', {forget, Name, Stamp}}, [noconnect, nosuspend]),
-    ok.
+    send_reply(Owner, {'$gen_cast', {forget, Name, Stamp}}).
 
 watch(Owner, #state{owners = Owners} = State) ->
     case Owners of

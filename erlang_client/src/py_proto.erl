@@ -72,6 +72,7 @@
 -export([send_info/1]).
 -export([send_sync/1]).
 -export([send_cast/2]).
+-export([send_or_spawn/2]).
 -export([send_cancel/2]).
 -export([send_cancel_report/2]).
 -export([call_off/3]).
@@ -254,12 +255,16 @@ timed_out(Node, Ref, Sender) ->
     after 0 -> {error, timeout}
     end.
 
-%% When the VM has as much to write to that node as it keeps for one connection (a large message is on its way, or
-%% the C-node does not read), a send would suspend the caller, past its deadline if need be. So a helper is suspended
-%% in its place, which the caller kills when its time is over.
 send(Node, Message) ->
-    case erlang:send({?SERVER, Node}, Message, [noconnect, nosuspend]) of
-        nosuspend -> spawn(fun() -> erlang:send({?SERVER, Node}, Message, [noconnect]) end);
+    send_or_spawn({?SERVER, Node}, Message).
+
+%% When the VM has as much to write to that node as it keeps for one connection (a large message is on its way, or
+%% nobody reads there), a send suspends the sender until that is written. So a helper sends in its place, and is
+%% suspended. Nothing is lost by that: what is given to a busy connection waits in its queue.
+-spec send_or_spawn(pid() | reference() | {atom(), node()}, term()) -> ok | noconnect | pid().
+send_or_spawn(To, Message) ->
+    case erlang:send(To, Message, [noconnect, nosuspend]) of
+        nosuspend -> spawn(fun() -> erlang:send(To, Message, [noconnect]) end);
         Sent -> Sent
     end.
 
@@ -298,9 +303,9 @@ send_info(Node) ->
 -spec send_sync(node()) -> {ok, reference()} | not_sent.
 send_sync(Node) ->
     Ref = make_ref(),
-    case erlang:send({?SERVER, Node}, {'$gen_call', {self(), Ref}, sync}, [noconnect, nosuspend]) of
-        ok -> {ok, Ref};
-        _ -> not_sent
+    case send(Node, {'$gen_call', {self(), Ref}, sync}) of
+        noconnect -> not_sent;
+        _ -> {ok, Ref}
     end.
 
 -spec send_cast(node(), request()) -> ok.

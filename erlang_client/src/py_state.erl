@@ -282,8 +282,5 @@ reply_to(_, [[alias | Alias] | _]) -> Alias;
 reply_to(Pid, _) -> Pid.
 
 send(To, Message) ->
-    _ = case erlang:send(To, Message, [noconnect, nosuspend]) of
-        nosuspend -> spawn(fun() -> erlang:send(To, Message, [noconnect]) end);
-        Sent -> Sent
-    end,
+    _ = py_proto:send_or_spawn(To, Message),
     ok.
