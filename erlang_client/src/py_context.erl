@@ -233,7 +233,7 @@ ask_to_bind(#target{node = Node} = Target) ->
     end.
 
 binder(Owner, #target{node = Node, link = Link}, Request, Tell) ->
-    Ref = py_proto:send_as(Owner, Node, Link, Request),
+    {Ref, _} = py_proto:send_as(Owner, Node, Link, Request),
     case py_proto:await_any(#{Ref => bind}, ?BIND_MS + ?SLACK_MS) of
         {Ref, {result, Result}} ->
             Tell(Result);

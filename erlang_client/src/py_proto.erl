@@ -73,7 +73,6 @@
 -export([send_sync/1]).
 -export([send_cast/2]).
 -export([send_or_spawn/2]).
--export([send_cancel/2]).
 -export([send_cancel_report/2]).
 -export([call_off/3]).
 -export([answer_self/1]).
@@ -118,7 +117,7 @@
 -type link() :: pid() | {py, node()}.
 
 %% [alias | Ref] is how gen marks the tag of a request that is answered by an alias.
--dialyzer({no_improper_lists, [request/4, send_as/4, send_async/3, answer_self/1, send_info/1, send_cancel_report/2]}).
+-dialyzer({no_improper_lists, [request/4, send_as/4, answer_self/1, send_info/1, send_cancel_report/2]}).
 
 -define(SERVER, py).
 -define(VERSION, 1).
@@ -245,10 +244,11 @@ request(Node, Link, Request, Timeout) ->
     end.
 
 %% The answer may have come between the end of the time and the removal of the monitor: it is taken then, because
-%% it must not stay in the mailbox.
+%% it must not stay in the mailbox. The C-node ends a call itself when its time is over, which it counts from the arrival.
+%% One that arrives late, behind what kept the connection busy, is not to run at all.
 timed_out(Node, Ref, Sender) ->
     _ = erlang:demonitor(Ref),
-    _ = is_pid(Sender) andalso exit(Sender, kill),
+    _ = is_pid(Sender) andalso call_off(Node, Ref, Sender),
     receive
         {[alias | Ref], Result} -> Result;
         {'DOWN', Ref, process, _, Reason} -> {error, py_link:reason(Node, Reason)}
@@ -270,20 +270,18 @@ send_or_spawn(To, Message) ->
 
 %% Sends the request in the name of another process and does not wait. The messages that answer/3 understands come
 %% to the calling process.
--spec send_as(pid(), node(), link(), request() | command()) -> reference().
+-spec send_as(pid(), node(), link(), request() | command()) -> {reference(), sender()}.
 send_as(Caller, Node, Link, Request) ->
     Ref = erlang:monitor(process, Link, [{alias, reply_demonitor}]),
-    _ = send(Node, {'$gen_call', {Caller, [alias | Ref]}, Request}),
-    Ref.
-
-%% Sends the request in the caller's name and does not wait; what comes back is for await_answer/2 or await_any/2.
--spec send_async(node(), link(), request()) -> {reference(), sender()}.
-send_async(Node, Link, Request) ->
-    Ref = erlang:monitor(process, Link, [{alias, reply_demonitor}]),
-    case send(Node, {'$gen_call', {self(), [alias | Ref]}, Request}) of
+    case send(Node, {'$gen_call', {Caller, [alias | Ref]}, Request}) of
         Sender when is_pid(Sender) -> {Ref, Sender};
         _ -> {Ref, none}
     end.
+
+%% Sends the request in the caller's name and does not wait; what comes back is for await_answer/2 or await_any/2.
+-spec send_async(node(), link(), request() | command()) -> {reference(), sender()}.
+send_async(Node, Link, Request) ->
+    send_as(self(), Node, Link, Request).
 
 %% The answer to what could not be sent, as if it had come.
 -spec answer_self(result()) -> reference().
@@ -313,13 +311,8 @@ send_cast(Node, Request) ->
     _ = erlang:send({?SERVER, Node}, {'$gen_cast', Request}, [noconnect]),
     ok.
 
-%% Ends the call that was sent with this reference. Never blocks: a C-node that does not read cannot cancel either.
--spec send_cancel(node(), reference()) -> ok.
-send_cancel(Node, Ref) ->
-    _ = erlang:send({?SERVER, Node}, {'$gen_cast', {cancel, Ref}}, [noconnect, nosuspend]),
-    ok.
-
-%% The same, for what was sent by send_async and is not awaited any more. It gets there, however busy the connection is.
+%% Ends the call that was sent with this reference, in the caller's place if Sender says so. Never blocks. It gets there,
+%% however busy the connection is: behind a call that is on its way, which else would run when its caller has gone.
 -spec call_off(node(), reference(), sender()) -> ok.
 call_off(Node, Ref, Sender) ->
     _ = is_pid(Sender) andalso exit(Sender, kill),

@@ -131,12 +131,14 @@ open(Proxy, #{kind := Kind, how := How, request := Request, pin := Pin}) ->
     py_call:run(Kind, How, Request, fun(Node, Link, Req, Timeout) -> open_at(Proxy, Node, Link, Req, Timeout) end).
 
 open_at(Proxy, Node, Link, Request, Timeout) ->
-    Ref = py_proto:send_as(Proxy, Node, Link, Request),
+    {Ref, Sender} = py_proto:send_as(Proxy, Node, Link, Request),
     case py_proto:await_answer(Ref, Timeout) of
         {result, {ok, Stream}} -> {ok, {Node, Link, Stream}};
         {result, {error, _} = Error} -> Error;
         {down, Reason} -> {error, py_link:reason(Node, Reason)};
-        timeout -> {error, timeout}
+        timeout ->
+            _ = is_pid(Sender) andalso py_proto:call_off(Node, Ref, Sender),
+            {error, timeout}
     end.
 
 %% opening
@@ -157,7 +159,8 @@ opening(Type, Event, Data) ->
 
 pull(#data{node = Node, link = Link, stream = Stream, window = Window, unread = Unread} = Data) ->
     Request = py_proto:stream_next(Stream, Window - Unread, options(Data)),
-    {next_state, pulling, Data#data{asked = py_proto:send_as(self(), Node, Link, Request)}}.
+    {Asked, _} = py_proto:send_async(Node, Link, Request),
+    {next_state, pulling, Data#data{asked = Asked}}.
 
 %% In a callback the worker that waits for it may be the only one that has the stream's interpreter. The C-node knows by
 %% itself in which context the stream is.

@@ -4,9 +4,10 @@
 -compile([export_all, nowarn_export_all]).
 -include_lib("stdlib/include/assert.hrl").
 
-suite() -> [{timetrap, {minutes, 1}}].
+suite() -> [{timetrap, {seconds, 30}}].
 
-all() -> [hello, forget, sync].
+all() ->
+    [hello, forget, sync, interrupted, interrupted_unsent, await_gives_up, caller_dies, calls_are_called_off].
 
 init_per_suite(Config) -> Config.
 end_per_suite(_Config) -> ok.
@@ -14,8 +15,11 @@ end_per_suite(_Config) -> ok.
 init_per_testcase(_, Config) ->
     Peer = pyn_ct:start_peer(["-hidden"]),
     OsPid = list_to_integer(pyn_ct:on(Peer, fun os:getpid/0)),
-    ok = app_ct:start([{nodes, []}]),
-    [{peer, Peer}, {os_pid, OsPid} | Config].
+    Known = [{peer, Peer}, {os_pid, OsPid} | Config],
+    _ = recorder(py, Known),
+    ok = app_ct:start([{nodes, [node_of(Known)]}]),
+    pyn_ct:wait_until(fun() -> py_router:up_nodes() =/= [] end),
+    Known.
 
 end_per_testcase(_, Config) ->
     ok = continue(Config),
@@ -29,7 +33,7 @@ node_of(Config) -> element(2, peer(Config)).
 stop(Config) -> busy_ct:stop(node_of(Config), proplists:get_value(os_pid, Config)).
 continue(Config) -> busy_ct:continue(proplists:get_value(os_pid, Config)).
 
-%% A process there that tells what it gets, under that name.
+%% A process there that tells what it gets, under that name. The one of the name `py` is taken for a C-node.
 recorder(Name, Config) ->
     Test = self(),
     pyn_ct:on(peer(Config), fun() ->
@@ -39,7 +43,22 @@ recorder(Name, Config) ->
     end).
 
 record(Test) ->
-    receive Message -> Test ! {there, Message}, record(Test) end.
+    receive
+        {'$gen_call', {_, [alias | Ref]}, info} -> Ref ! {[alias | Ref], {ok, #{}}};
+        Message -> Test ! {there, Message}
+    end,
+    record(Test).
+
+%% The next call that it gets, by its reference.
+called() ->
+    receive {there, {'$gen_call', {_, [alias | Ref]}, _}} -> Ref end.
+
+%% That this is called off comes next, after the calls.
+called_off(Ref) ->
+    receive {there, {'$gen_cast', {cancel, Ref}}} -> ok end.
+
+answer(Ref, Answer, Config) ->
+    pyn_ct:on(peer(Config), fun() -> Ref ! {[alias | Ref], Answer}, ok end).
 
 %%% What is said to it
 
@@ -67,8 +86,63 @@ forget(Config) ->
 
 %% What is to follow all spans that were sent.
 sync(Config) ->
-    _ = recorder(py, Config),
     ok = stop(Config),
     {ok, Ref} = py_proto:send_sync(node_of(Config)),
     ok = continue(Config),
     receive {there, Message} -> ?assertEqual({'$gen_call', {self(), Ref}, sync}, Message) end.
+
+%% An interrupt that is said to be under way gets there.
+interrupted(Config) ->
+    Ref = py:call_async(time, sleep, [10]),
+    Call = called(),
+    ok = stop(Config),
+    ?assertEqual(ok, py:interrupt(Ref)),
+    ok = continue(Config),
+    ok = called_off(Call),
+    ok = answer(Call, {error, interrupted}, Config),
+    ?assertEqual({error, interrupted}, py:await(Ref)).
+
+%% The call itself is still on its way.
+interrupted_unsent(Config) ->
+    ok = stop(Config),
+    Ref = py:call_async(time, sleep, [10]),
+    pyn_ct:wait_until(fun() -> waits_for_answer(Ref) end),
+    ?assertEqual(ok, py:interrupt(Ref)),
+    ?assertEqual({error, interrupted}, py:await(Ref)),
+    ok = continue(Config),
+    ok = called_off(called()).
+
+waits_for_answer(Ref) ->
+    [{Ref, Pid}] = ets:tab2list(py_async),
+    process_info(Pid, current_function) =:= {current_function, {py_async, wait, 4}}.
+
+await_gives_up(Config) ->
+    Ref = py:call_async(time, sleep, [10]),
+    Call = called(),
+    ok = stop(Config),
+    ?assertEqual({error, timeout}, py:await(Ref, 10)),
+    ok = continue(Config),
+    ok = called_off(Call).
+
+caller_dies(Config) ->
+    Caller = spawn(fun() -> _ = py:call_async(time, sleep, [10]), receive never -> ok end end),
+    Call = called(),
+    ok = stop(Config),
+    exit(Caller, kill),
+    ok = continue(Config),
+    ok = called_off(Call).
+
+%% What has come too late, behind all that was on its way, is not to run: its caller has gone.
+calls_are_called_off(Config) ->
+    ok = stop(Config),
+    ?assertEqual({error, timeout}, py:call(math, sqrt, [1], #{}, 300)),
+    ?assertEqual({ok, [{error, timeout}]}, py:parallel([{math, sqrt, [2]}], 300)),
+    Ref = py:call_async(math, sqrt, [3]),
+    pyn_ct:wait_until(fun() -> waits_for_answer(Ref) end),
+    ?assertEqual({error, timeout}, py:await(Ref, 0)),
+    {ok, Stream} = py:stream_start(itertools, count, [], #{}, #{timeout => 300}),
+    receive {py_stream, Stream, Last} -> ?assertEqual({error, timeout}, Last) end,
+    ?assertMatch({ok, [{_, 0, {error, timeout}}]}, py_everywhere:call(math, sqrt, [4], #{}, #{timeout => 300})),
+    ok = continue(Config),
+    Calls = [called() || _ <- lists:seq(1, 5)],
+    [ok = called_off(Call) || Call <- Calls].
