@@ -165,7 +165,8 @@ down(Type, Event, Data) ->
 -spec asking(enter, atom(), #data{}) -> enter_result();
     (gen_statem:event_type(), term(), #data{}) -> event_result().
 asking(enter, _, #data{node = Node} = Data) ->
-    {keep_state, Data#data{asked = py_proto:send_info(Node)}, [{state_timeout, ?INFO_MS, silent}]};
+    {Asked, _} = py_proto:send_async(Node, py_proto:server(Node), info),
+    {keep_state, Data#data{asked = Asked}, [{state_timeout, ?INFO_MS, silent}]};
 asking(state_timeout, silent, #data{asked = Asked} = Data) ->
     _ = erlang:demonitor(Asked, [flush]),
     ask_failed("it does not answer", Data);

@@ -69,11 +69,10 @@
 -export([request/4]).
 -export([send_as/4]).
 -export([send_async/3]).
--export([send_info/1]).
 -export([send_sync/1]).
 -export([send_cast/2]).
 -export([send_or_spawn/2]).
--export([send_cancel_report/2]).
+-export([send_cancel_report/3]).
 -export([call_off/3]).
 -export([answer_self/1]).
 
@@ -108,7 +107,13 @@
 -type all_request() ::
     {call_all, name(), name(), list(), map(), all_options()}
     | {exec_all, binary(), all_options()}.
--type command() :: info | version | {bind, options()} | {unbind, pos_integer()} | {interrupt, pos_integer()}.
+-type command() ::
+    info
+    | version
+    | {bind, options()}
+    | {unbind, pos_integer()}
+    | {interrupt, pos_integer()}
+    | {cancel, reference(), report}.
 -type result() :: ok | {ok, term()} | {error, term()}.
 -type info() :: map().
 %% What sends a request in its caller's place, while the connection is busy.
@@ -117,7 +122,7 @@
 -type link() :: pid() | {py, node()}.
 
 %% [alias | Ref] is how gen marks the tag of a request that is answered by an alias.
--dialyzer({no_improper_lists, [request/4, send_as/4, answer_self/1, send_info/1, send_cancel_report/2]}).
+-dialyzer({no_improper_lists, [request/4, send_as/4, answer_self/1]}).
 
 -define(SERVER, py).
 -define(VERSION, 1).
@@ -218,7 +223,8 @@ without_chain(Request) ->
 shortest(#{timeout := Timeout} = Opts) when map_size(Opts) =:= 1 -> Timeout;
 shortest(Opts) -> Opts.
 
-%% Stands for a C-node that this node has no link process for. To monitor it connects the nodes, which may take a while.
+%% Stands for a C-node that this node has no link process for. To monitor it connects the nodes, which may take a while,
+%% and so does the monitor itself while the connection is busy.
 -spec server(node()) -> link().
 server(Node) ->
     {?SERVER, Node}.
@@ -290,13 +296,6 @@ answer_self(Result) ->
     self() ! {[alias | Ref], Result},
     Ref.
 
-%% Asks a node for its `info`, whether it is known as a C-node or not: the monitor is one of the name `py` there.
--spec send_info(node()) -> reference().
-send_info(Node) ->
-    Ref = erlang:monitor(process, {?SERVER, Node}, [{alias, reply_demonitor}]),
-    _ = erlang:send({?SERVER, Node}, {'$gen_call', {self(), [alias | Ref]}, info}, [noconnect]),
-    Ref.
-
 %% The C-node answers {Ref, ok} at once, behind everything that it has sent to this node before. Never blocks.
 -spec send_sync(node()) -> {ok, reference()} | not_sent.
 send_sync(Node) ->
@@ -320,11 +319,10 @@ call_off(Node, Ref, Sender) ->
     ok.
 
 %% The same for a call of whatever process. The answer says whether there is one: ok or {error, not_found}.
--spec send_cancel_report(node(), reference()) -> reference().
-send_cancel_report(Node, Ref) ->
-    Asking = erlang:monitor(process, {?SERVER, Node}, [{alias, reply_demonitor}]),
-    _ = erlang:send({?SERVER, Node}, {'$gen_call', {self(), [alias | Asking]}, {cancel, Ref, report}}, [noconnect]),
-    Asking.
+-spec send_cancel_report(node(), link(), reference()) -> reference().
+send_cancel_report(Node, Link, Ref) ->
+    {Asked, _} = send_async(Node, Link, {cancel, Ref, report}),
+    Asked.
 
 -spec await_answer(reference(), timeout()) -> {result, result()} | {down, term()} | timeout.
 await_answer(Ref, Timeout) ->

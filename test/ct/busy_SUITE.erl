@@ -7,7 +7,8 @@
 suite() -> [{timetrap, {seconds, 30}}].
 
 all() ->
-    [hello, forget, sync, interrupted, interrupted_unsent, await_gives_up, caller_dies, calls_are_called_off].
+    [hello, forget, sync, interrupted, interrupted_unsent, await_gives_up, caller_dies, calls_are_called_off,
+     not_waited_for].
 
 init_per_suite(Config) -> Config.
 end_per_suite(_Config) -> ok.
@@ -146,3 +147,12 @@ calls_are_called_off(Config) ->
     ok = continue(Config),
     Calls = [called() || _ <- lists:seq(1, 5)],
     [ok = called_off(Call) || Call <- Calls].
+
+%% Who asks the C-node about itself, or for a call that nobody knows of, is answered in time.
+not_waited_for(Config) ->
+    Node = node_of(Config),
+    ok = stop(Config),
+    Self = self(),
+    Questions = [fun py:info/0, fun() -> py:interrupt(make_ref()) end],
+    Pids = [spawn_link(fun() -> Self ! {self(), Question()} end) || Question <- Questions],
+    ?assertEqual([#{Node => #{status => no_answer}}, {error, not_found}], [receive {Pid, Answer} -> Answer end || Pid <- Pids]).
