@@ -110,34 +110,41 @@ init_node({local, N, Config}) ->
 
 start_os(#data{command = Command} = Data) ->
     case py_os:start_link(Command) of
-        {ok, Os} -> {ok, down, Data#data{os = Os}};
-        {error, Why} -> {stop, {shutdown, Why}}
+        {ok, Os} ->
+            {ok, down, Data#data{os = Os}};
+        {error, Why} ->
+            ok = delete_preload(Data),
+            {stop, {shutdown, Why}}
     end.
 
 %% What is the same for each start of the program.
 prepare(Node, Config) ->
     case py_command:find(Config) of
-        {ok, Program} ->
-            Preload = py_command:write_preload(Config),
-            Command = #{
-                program => Program,
-                arguments => py_command:arguments(Node, Preload, Program, Config),
-                environment => py_command:environment(),
-                node => Node,
-                stop_timeout => maps:get(stop_timeout, Config)
-            },
-            {ok, #data{node = Node, command = Command, preload = Preload}};
-        {error, _} = Error ->
-            Error
+        {ok, Program} -> prepare(Node, Config, Program, py_command:write_preload(Config));
+        {error, _} = Error -> Error
     end.
+
+prepare(Node, Config, Program, {ok, Preload}) ->
+    Command = #{
+        program => Program,
+        arguments => py_command:arguments(Node, Preload, Program, Config),
+        environment => py_command:environment(),
+        node => Node,
+        stop_timeout => maps:get(stop_timeout, Config)
+    },
+    {ok, #data{node = Node, command = Command, preload = Preload}};
+prepare(_, _, _, {error, _} = Error) ->
+    Error.
+
+delete_preload(#data{preload = none}) -> ok;
+delete_preload(#data{preload = Preload}) -> _ = file:delete(Preload), ok.
 
 %% Nothing of the C-node is left when this process ends in order.
 -spec terminate(term(), atom(), #data{}) -> ok.
-terminate(_, _, #data{os = Os, preload = Preload, node = Node} = Data) ->
+terminate(_, _, #data{os = Os, node = Node} = Data) ->
     ok = unroute({nodedown, Node}, Data),
     _ = is_pid(Os) andalso py_os:stop(Os),
-    _ = Preload =/= none andalso file:delete(Preload),
-    ok.
+    delete_preload(Data).
 
 %% down
 

@@ -7,7 +7,7 @@
          nothing_arrives_late/1, async_calls/1, async_errors/1, async_in_parallel/1, async_timeouts/1, casts/1,
          callers_die/1, interpreters_of_callers/1, information/1, many_callers/1, output_goes_to_logger/1,
          start_and_stop/1, stop_leaves_nothing/1, stop_answers_callers/1, not_started/1, bad_configuration/1,
-         not_distributed/1, preload_and_imports/1, workers_of_the_mode/1,
+         not_distributed/1, preload_and_imports/1, preload_cannot_be_written/1, preload_is_not_left/1, workers_of_the_mode/1,
          node_elsewhere/1, two_nodes/1, node_by_option/1, no_nodes/1, node_comes_later/1, died_and_back/1,
          ended_by_python/1]).
 %% Called by logger and from another node.
@@ -26,7 +26,7 @@ groups() ->
                     nothing_arrives_late, async_calls, async_errors, async_in_parallel, async_timeouts, casts,
                     callers_die, interpreters_of_callers, information, many_callers, output_goes_to_logger]},
      {own, [], [start_and_stop, stop_leaves_nothing, stop_answers_callers, not_started, bad_configuration,
-                not_distributed, preload_and_imports, workers_of_the_mode,
+                not_distributed, preload_and_imports, preload_cannot_be_written, preload_is_not_left, workers_of_the_mode,
                 node_elsewhere, two_nodes, node_by_option, no_nodes, node_comes_later, died_and_back,
                 ended_by_python]}].
 
@@ -377,6 +377,34 @@ preload_and_imports(_Config) ->
                    {ok, true} = py:eval("'json' in __import__('sys').modules")
                end) || I <- lists:seq(1, 20)],
     ended(Callers).
+
+%% The start fails, and says why.
+preload_cannot_be_written(Config) ->
+    Reason = start_in([{"TMPDIR", filename:join(proplists:get_value(priv_dir, Config), "missing")}]),
+    {match, _} = re:run(Reason, "`preload`.*no such file or directory").
+
+%% Also when the program does not start at all.
+preload_is_not_left(Config) ->
+    Dir = filename:join(proplists:get_value(priv_dir, Config), "preload"),
+    Program = filename:join(Dir, "pynode"),
+    ok = filelib:ensure_dir(Program),
+    ok = file:write_file(Program, "not executable"),
+    {match, _} = re:run(start_in([{"TMPDIR", Dir}, {"PYNODE", Program}]), "cannot be started"),
+    {ok, ["pynode"]} = file:list_dir(Dir).
+
+%% Why it does not start with that in the environment.
+start_in(Variables) ->
+    #{level := Level} = logger:get_primary_config(),
+    ok = logger:set_primary_config(level, emergency),
+    Before = [{Name, os:getenv(Name)} || {Name, _} <- Variables],
+    [true = os:putenv(Name, Value) || {Name, Value} <- Variables],
+    {error, Reason} = start_with({preload, <<"x = 1">>}),
+    ok = logger:set_primary_config(level, Level),
+    [restore(Name, Old) || {Name, Old} <- Before],
+    lists:flatten(io_lib:format("~tp", [Reason])).
+
+restore(Name, false) -> os:unsetenv(Name);
+restore(Name, Old) -> os:putenv(Name, Old).
 
 workers_of_the_mode(_Config) ->
     ok = app_ct:start([{num_workers, 2}, {num_executors, 3}, {num_subinterp_workers, 5}]),
