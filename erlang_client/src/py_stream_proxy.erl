@@ -77,17 +77,14 @@ start_link(Begin) ->
 callback_mode() ->
     state_functions.
 
--spec init(map()) -> {ok, opening, #data{}}.
+%% The supervisor waits for this, and with it all who start streams. So nothing is said to the owner's node yet: that may
+%% hang.
+-spec init(map()) -> {ok, opening, #data{}, [{next_event, internal, {begin_with, map()}}]}.
 init(#{ref := Ref, owner := Owner, window := Window, how := How, item_timeout := ItemTimeout} = Begin) ->
     _ = process_flag(trap_exit, true),
-    _ = erlang:monitor(process, Owner),
     ok = py_stream:enlist(Ref, self()),
-    ok = watch_from_there(Ref, Owner),
-    Self = self(),
-    Opener = spawn_link(fun() -> Self ! {opened, self(), open(Self, Begin)} end),
-    {ok, opening, #data{
-        ref = Ref, owner = Owner, window = Window, how = How, item_timeout = ItemTimeout, opener = Opener
-    }}.
+    Data = #data{ref = Ref, owner = Owner, window = Window, how = How, item_timeout = ItemTimeout},
+    {ok, opening, Data, [{next_event, internal, {begin_with, Begin}}]}.
 
 %% An end that nobody wanted is told to the owner, too.
 -spec terminate(term(), atom(), #data{}) -> ok.
@@ -116,7 +113,8 @@ watch_from_there(Ref, Owner) ->
         "    {'DOWN', _, process, _, _} -> ended "
         "end."
     ),
-    _ = spawn(node(Owner), erl_eval, exprs, [Expressions, [{'Owner', Owner}, {'Proxy', self()}, {'Ref', Ref}]]),
+    Arguments = [Expressions, [{'Owner', Owner}, {'Proxy', self()}, {'Ref', Ref}]],
+    _ = spawn_request(node(Owner), erl_eval, exprs, Arguments, [{reply, no}]),
     ok.
 
 expressions(Text) ->
@@ -144,6 +142,11 @@ open_at(Proxy, Node, Link, Request, Timeout) ->
 %% opening
 
 -spec opening(gen_statem:event_type(), term(), #data{}) -> event_result().
+opening(internal, {begin_with, Begin}, #data{ref = Ref, owner = Owner} = Data) ->
+    _ = erlang:monitor(process, Owner),
+    ok = watch_from_there(Ref, Owner),
+    Self = self(),
+    {keep_state, Data#data{opener = spawn_link(fun() -> Self ! {opened, self(), open(Self, Begin)} end)}};
 opening(info, {opened, Opener, {ok, {Node, Link, Stream}}}, #data{opener = Opener} = Data) ->
     %% Also while nothing is asked the loss of the node is noticed.
     _ = erlang:monitor(process, Link),
