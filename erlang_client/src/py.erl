@@ -570,9 +570,9 @@ subinterp_supported() ->
 -spec info() -> #{node() => map()}.
 info() ->
     Deadline = erlang:monotonic_time(millisecond) + ?INFO_TIMEOUT,
-    Asked = [{Node, py_proto:send_info(Node)} || #target{node = Node} <- py_router:up_nodes()],
+    Asked = [{Node, py_proto:send_async(Node, Link, info)} || #target{node = Node, link = Link} <- py_router:up_nodes()],
     Down = maps:from_list([{Node, #{status => down}} || Node <- py_router:known_nodes()]),
-    maps:merge(Down, maps:from_list([{Node, told(Ref, Deadline)} || {Node, Ref} <- Asked])).
+    maps:merge(Down, maps:from_list([{Node, told(Ref, Deadline)} || {Node, {Ref, _}} <- Asked])).
 
 told(Ref, Deadline) ->
     Left = max(0, Deadline - erlang:monotonic_time(millisecond)),

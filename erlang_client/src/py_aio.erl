@@ -206,12 +206,15 @@ stream(Module, Function, Args, Kwargs) ->
 %% who runs it, if the caller does not.
 -spec cancel(reference()) -> ok | {error, not_found}.
 cancel(Ref) ->
-    Nodes = case all_sent() of
-        #{Ref := #sent{node = Node}} -> [Node];
-        #{} -> [Node || #target{node = Node} <- py_router:up_nodes()]
+    Wanted = case all_sent() of
+        #{Ref := #sent{node = Sent}} -> Sent;
+        #{} -> any
     end,
     Deadline = erlang:monotonic_time(millisecond) + ?CANCEL_MS,
-    Asked = [py_proto:send_cancel_report(Node, Ref) || Node <- Nodes],
+    Asked = [
+        py_proto:send_cancel_report(Node, Link, Ref)
+     || #target{node = Node, link = Link} <- py_router:up_nodes(), py_router:is_wanted(Node, Wanted)
+    ],
     case lists:member({result, ok}, [told(Asking, Deadline) || Asking <- Asked]) of
         true -> ok;
         false -> {error, not_found}

@@ -105,28 +105,32 @@ exchange(Owner, Watch, Node, Link, Request, Timeout) ->
         cancel -> {error, interrupted};
         {'DOWN', Watch, process, _, _} -> {error, interrupted}
     after 0 ->
-        Call = py_proto:send_as(Owner, Node, Link, Request),
-        wait(Watch, Node, Call, deadline(Timeout))
+        wait(Watch, Node, py_proto:send_as(Owner, Node, Link, Request), deadline(Timeout))
     end.
 
 deadline(infinity) -> none;
 deadline(Timeout) -> erlang:start_timer(Timeout, self(), deadline).
 
-%% The C-node answers what was cancelled; the owner's death leaves nobody to tell.
-wait(Watch, Node, Call, Timer) ->
+%% The owner's death leaves nobody to tell.
+wait(Watch, Node, {Call, Sender} = Sent, Timer) ->
     receive
         cancel ->
-            ok = py_proto:send_cancel(Node, Call),
-            wait(Watch, Node, Call, Timer);
+            ok = py_proto:call_off(Node, Call, Sender),
+            cancelled(Watch, Node, Sent, Timer);
         {'DOWN', Watch, process, _, _} ->
-            ok = py_proto:send_cancel(Node, Call),
+            ok = py_proto:call_off(Node, Call, Sender),
             {error, interrupted};
         {timeout, Timer, deadline} ->
+            _ = is_pid(Sender) andalso py_proto:call_off(Node, Call, Sender),
             {error, timeout};
         Message ->
             case py_proto:answer(Call, Message, other) of
                 {result, Result} -> Result;
                 {down, Reason} -> {error, py_link:reason(Node, Reason)};
-                other -> wait(Watch, Node, Call, Timer)
+                other -> wait(Watch, Node, Sent, Timer)
             end
     end.
+
+%% The C-node answers what was cancelled, unless the call never came to it.
+cancelled(Watch, Node, {_, none} = Sent, Timer) -> wait(Watch, Node, Sent, Timer);
+cancelled(_, _, _, _) -> {error, interrupted}.

@@ -9,7 +9,8 @@
 %%     {py_send, To, Term}                               a message for somebody whom the C-node has no link to
 %%
 %% From nodes that register functions (py_functions): {py_register, Node, Pid, Entries} and {py_unregister, Name}, by
-%% gen_server:call. From py_coordinators: {py_hello, Pid, Ref}, answered {py_here, Node, Ref}.
+%% gen_server:call; the first is answered ok, or {newer, Stamp} when a name is registered with a later stamp. From
+%% py_coordinators: {py_hello, Pid, Ref}, answered {py_here, Node, Ref}.
 %%
 %% A callback ends by its answer, when its time is over, when the C-node cancels it, or when the C-node is gone. It is
 %% linked to nothing here.
@@ -27,6 +28,9 @@
 -export([create/0]).
 -export([start_link/1]).
 -export([functions/0]).
+
+%% The process that sends messages.
+-export([sender/0]).
 
 %% gen_server.
 -export([init/1]).
@@ -69,6 +73,7 @@
 
 -define(TABLE, ?MODULE).
 -define(TICK_MS, 1000).
+-define(IDLE_MS, 100).
 -define(LATE_MS, 200).
 -define(GRACE_MS, 500).
 -define(GONE_MAX, 10000).
@@ -97,11 +102,11 @@ init(#{max_callbacks := Max}) ->
     Owners = lists:usort([Owner || #function{owner = Owner, where = Where} <- ets:tab2list(?TABLE), Where =/= gone]),
     {ok, lists:foldl(fun watch/2, #state{max = Max}, Owners)}.
 
--spec handle_call(term(), gen_server:from(), #state{}) -> {reply, ok, #state{}}.
+-spec handle_call(term(), gen_server:from(), #state{}) -> {reply, ok | {newer, py_functions:stamp()}, #state{}}.
 handle_call({py_register, Node, Owner, Entries}, _From, State) ->
     ok = forget_gone(Node),
-    ok = lists:foreach(fun(Entry) -> enter(Node, Owner, Entry) end, Entries),
-    {reply, ok, watch(Owner, State)};
+    Results = [enter(Node, Owner, Entry) || Entry <- Entries],
+    {reply, newest([Stamp || {newer, Stamp} <- Results]), watch(Owner, State)};
 handle_call({py_unregister, Name}, _From, State) ->
     ok = lists:foreach(fun tell_owner/1, ets:take(?TABLE, Name)),
     {reply, ok, State}.
@@ -132,7 +137,7 @@ handle_info({owner_gone, Owner}, State) ->
     ok = mark_gone(Owner),
     {noreply, State};
 handle_info({py_hello, Pid, Ref}, State) ->
-    _ = erlang:send(Pid, {py_here, node(), Ref}, [noconnect, nosuspend]),
+    ok = send_reply(Pid, {py_here, node(), Ref}),
     {noreply, State};
 handle_info({py_rpc, Id, To, _, _, Other}, State) when is_pid(To) ->
     ok = py_callee:answer(To, Id, {error, py_callee:failure({bad_request, Other})}),
@@ -192,12 +197,9 @@ answer_for({To, Id}, Reason) ->
 refuse(#{id := Id, to := To}, Why) ->
     send_reply(To, {py_reply, Id, {error, py_callee:failure(Why)}}).
 
-%% A C-node that does not read must not hold up the others.
+%% A node that does not read must not hold up the others.
 send_reply(To, Reply) ->
-    _ = case erlang:send(To, Reply, [noconnect, nosuspend]) of
-        nosuspend -> spawn(fun() -> erlang:send(To, Reply, [noconnect]) end);
-        Sent -> Sent
-    end,
+    _ = py_proto:send_or_spawn(To, Reply),
     ok.
 
 take(Key, #state{running = Running, counted = Counted} = State) ->
@@ -269,18 +271,21 @@ enter(Node, Owner, {Name, Stamp, Where}) ->
     Row = #function{name = Name, stamp = Stamp, where = Where, node = Node, owner = Owner},
     case ets:lookup(?TABLE, Name) of
         [#function{where = Other, stamp = Newer}] when Other =/= gone, Newer > Stamp ->
-            tell_owner(Row);
+            ok = tell_owner(Row),
+            {newer, Newer};
         Before ->
             true = ets:insert(?TABLE, Row),
             lists:foreach(fun tell_owner/1, [Old || #function{node = N} = Old <- Before, N =/= Node])
     end.
 
+newest([]) -> ok;
+newest(Stamps) -> {newer, lists:max(Stamps)}.
+
 %% It need not keep a function that nobody calls any more.
 tell_owner(#function{where = gone}) ->
     ok;
 tell_owner(#function{name = Name, stamp = Stamp, owner = Owner}) ->
-    _ = erlang:send(Owner, {'$gen_cast', {forget, Name, Stamp}}, [noconnect, nosuspend]),
-    ok.
+    send_reply(Owner, {'$gen_cast', {forget, Name, Stamp}}).
 
 watch(Owner, #state{owners = Owners} = State) ->
     case Owners of
@@ -335,10 +340,18 @@ send_there(Node, To, Term, #state{senders = Senders} = State) ->
             Sender ! {send, To, Term},
             State;
         _ ->
-            {Sender, _} = spawn_monitor(fun sender/0),
+            {Sender, _} = spawn_monitor(?MODULE, sender, []),
             Sender ! {send, To, Term},
             State#state{senders = Senders#{Node => Sender}}
     end.
 
+%% It hibernates when there is nothing to do: as in py_link.
+-spec sender() -> no_return().
 sender() ->
-    receive {send, To, Term} -> To ! Term, sender() end.
+    receive
+        {send, To, Term} ->
+            To ! Term,
+            ?MODULE:sender()
+    after ?IDLE_MS ->
+        erlang:hibernate(?MODULE, sender, [])
+    end.

@@ -128,11 +128,11 @@ environment() ->
 
 %% Writes the code that is to run in every interpreter, if there is any, to a file of this user. It has to stay as long
 %% as the C-node may start interpreters.
--spec write_preload(py_config:config()) -> file:filename() | none.
+-spec write_preload(py_config:config()) -> {ok, file:filename() | none} | {error, string()}.
 write_preload(#{imports := Imports} = Config) ->
     case {imports(Imports), maps:get(preload, Config, <<>>)} of
-        {[], <<>>} -> none;
-        {Line, Code} -> write_private(unicode:characters_to_binary([Line, Code]))
+        {[], <<>>} -> {ok, none};
+        {Line, Code} -> write_private(preload_path(), unicode:characters_to_binary([Line, Code]))
     end.
 
 imports([]) -> [];
@@ -140,16 +140,30 @@ imports(Modules) ->
     Names = lists:join(", ", [["'", Module, "'"] || Module <- Modules]),
     ["__import__('_pynode_imports').load(globals(), [", Names, "])\n"].
 
-%% Nobody else may have put a file there, and nobody else may change it.
-write_private(Code) ->
-    Unique = integer_to_list(erlang:unique_integer([positive])),
+%% By chance: in a container process ids and numbers of the VM come again, and a file of one that was killed is left.
+preload_path() ->
     Dir = case os:getenv("TMPDIR") of false -> "/tmp"; Tmp -> Tmp end,
-    Path = filename:join(Dir, "py_preload_" ++ os:getpid() ++ "_" ++ Unique ++ ".py"),
-    {ok, File} = file:open(Path, [write, exclusive, raw, binary]),
-    ok = file:change_mode(Path, 8#600),
-    ok = file:write(File, Code),
-    ok = file:close(File),
-    Path.
+    filename:join(Dir, lists:concat(["py_preload_", os:getpid(), "_", rand:uniform(1 bsl 64), ".py"])).
+
+%% Nobody else may have put a file there, and nobody else may change it.
+write_private(Path, Code) ->
+    case file:open(Path, [write, exclusive, raw, binary]) of
+        {ok, File} -> written(write_and_close(File, Path, Code), Path);
+        {error, _} = Error -> written(Error, Path)
+    end.
+
+write_and_close(File, Path, Code) ->
+    Results = [file:change_mode(Path, 8#600), file:write(File, Code), file:close(File)],
+    case [Error || {error, _} = Error <- Results] of
+        [] -> ok;
+        [Error | _] -> _ = file:delete(Path), Error
+    end.
+
+written(ok, Path) ->
+    {ok, Path};
+written({error, Why}, Path) ->
+    {error, lists:flatten(io_lib:format(
+        "the file for `imports` and `preload`, ~ts, cannot be written: ~ts", [Path, file:format_error(Why)]))}.
 
 %% What the exit codes mean. Python code may end the process by any code: of one that was ready, those that say why
 %% a pynode does not start are such.

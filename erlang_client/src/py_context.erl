@@ -233,7 +233,7 @@ ask_to_bind(#target{node = Node} = Target) ->
     end.
 
 binder(Owner, #target{node = Node, link = Link}, Request, Tell) ->
-    Ref = py_proto:send_as(Owner, Node, Link, Request),
+    {Ref, _} = py_proto:send_as(Owner, Node, Link, Request),
     case py_proto:await_any(#{Ref => bind}, ?BIND_MS + ?SLACK_MS) of
         {Ref, {result, Result}} ->
             Tell(Result);
@@ -255,9 +255,9 @@ unbind_late(Node, Link, Ref) ->
 %% First those where a worker is idle, then those with the fewest bound ones, then the least loaded.
 by_room(Targets) ->
     Deadline = erlang:monotonic_time(millisecond) + ?INFO_MS,
-    Asked = [{Target, py_proto:send_info(Target#target.node)} || Target <- Targets],
+    Asked = [{Target, py_proto:send_async(Node, Link, info)} || #target{node = Node, link = Link} = Target <- Targets],
     Told = [{room(py_proto:await_answer(Ref, max(0, Deadline - erlang:monotonic_time(millisecond)))), Target}
-            || {Target, Ref} <- Asked],
+            || {Target, {Ref, _}} <- Asked],
     [Target || {_, Target} <- lists:keysort(1, Told)].
 
 room({result, {ok, #{executors := All, bound := Bound, in_flight := InFlight}}}) ->

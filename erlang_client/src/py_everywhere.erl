@@ -186,10 +186,10 @@ is_good(_) -> false.
 ask_all(What, #todo{timeout = Timeout, remember = Key}, Chain) ->
     Until = deadline(Timeout),
     Asked = [
-        {Node, py_proto:send_as(self(), Node, Link, request(What, options(Timeout, Key, Chain, Node)))}
+        {Node, py_proto:send_async(Node, Link, request(What, options(Timeout, Key, Chain, Node)))}
      || #target{node = Node, link = Link} <- py_router:up_nodes()
     ],
-    lists:append([told(Node, Ref, Until) || {Node, Ref} <- Asked]).
+    lists:append([told(Node, Sent, Until) || {Node, Sent} <- Asked]).
 
 options(Timeout, Key, #chain{node = Node, id = Id}, Node) ->
     py_proto:all_options(Timeout, Key, false, Id);
@@ -206,7 +206,7 @@ deadline(Timeout) -> erlang:monotonic_time(millisecond) + Timeout + ?SLACK_MS.
 left(infinity) -> infinity;
 left(Until) -> max(0, Until - erlang:monotonic_time(millisecond)).
 
-told(Node, Ref, Until) ->
+told(Node, {Ref, Sender}, Until) ->
     case py_proto:await_answer(Ref, left(Until)) of
         {result, {ok, Results}} when is_list(Results) ->
             [{Node, Interp, Result} || {Interp, Result} <- Results];
@@ -215,7 +215,7 @@ told(Node, Ref, Until) ->
         {down, Reason} ->
             [{Node, 0, {error, py_link:reason(Node, Reason)}}];
         timeout ->
-            ok = py_proto:send_cancel(Node, Ref),
+            ok = py_proto:call_off(Node, Ref, Sender),
             [{Node, 0, {error, timeout}}]
     end.
 
@@ -248,7 +248,8 @@ newest() ->
         Sequence -> Sequence
     end.
 
-%% Runs what was remembered since then in that node, in order, and says what was the last. What fails is logged.
+%% Runs what was remembered since then in that node, in order, and says what was the last. What fails is logged. When the
+%% connection is lost the calling process ends: who finds the node again begins anew.
 -spec replay(node(), sequence()) -> sequence().
 replay(Node, Since) ->
     case ets:next(?TABLE, Since) of
@@ -261,10 +262,12 @@ replay(Node, Since) ->
 
 replay_one(Node, Key, What) ->
     Request = request(What, py_proto:all_options(?REPLAY_MS, Key, true, undefined)),
-    Ref = py_proto:send_as(self(), Node, py_proto:server(Node), Request),
-    case first_error(told(Node, Ref, deadline(?REPLAY_MS))) of
+    Sent = py_proto:send_async(Node, py_proto:server(Node), Request),
+    case first_error(told(Node, Sent, deadline(?REPLAY_MS))) of
         ok ->
             ok;
+        {error, {nodedown, Node}} ->
+            exit(lost);
         {error, Reason} ->
             logger:warning("~ts: what is to run in every interpreter (~ts) failed: ~0tP", [Node, Key, Reason, 30], #{
                 domain => [python], py_node => Node

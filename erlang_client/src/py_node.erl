@@ -111,34 +111,41 @@ init_node({local, N, Config}) ->
 
 start_os(#data{command = Command} = Data) ->
     case py_os:start_link(Command) of
-        {ok, Os} -> {ok, down, Data#data{os = Os}};
-        {error, Why} -> {stop, {shutdown, Why}}
+        {ok, Os} ->
+            {ok, down, Data#data{os = Os}};
+        {error, Why} ->
+            ok = delete_preload(Data),
+            {stop, {shutdown, Why}}
     end.
 
 %% What is the same for each start of the program.
 prepare(Node, Config) ->
     case py_command:find(Config) of
-        {ok, Program} ->
-            Preload = py_command:write_preload(Config),
-            Command = #{
-                program => Program,
-                arguments => py_command:arguments(Node, Preload, Program, Config),
-                environment => py_command:environment(),
-                node => Node,
-                stop_timeout => maps:get(stop_timeout, Config)
-            },
-            {ok, #data{node = Node, command = Command, preload = Preload}};
-        {error, _} = Error ->
-            Error
+        {ok, Program} -> prepare(Node, Config, Program, py_command:write_preload(Config));
+        {error, _} = Error -> Error
     end.
+
+prepare(Node, Config, Program, {ok, Preload}) ->
+    Command = #{
+        program => Program,
+        arguments => py_command:arguments(Node, Preload, Program, Config),
+        environment => py_command:environment(),
+        node => Node,
+        stop_timeout => maps:get(stop_timeout, Config)
+    },
+    {ok, #data{node = Node, command = Command, preload = Preload}};
+prepare(_, _, _, {error, _} = Error) ->
+    Error.
+
+delete_preload(#data{preload = none}) -> ok;
+delete_preload(#data{preload = Preload}) -> _ = file:delete(Preload), ok.
 
 %% Nothing of the C-node is left when this process ends in order.
 -spec terminate(term(), atom(), #data{}) -> ok.
-terminate(_, _, #data{os = Os, preload = Preload, node = Node} = Data) ->
+terminate(_, _, #data{os = Os, node = Node} = Data) ->
     ok = unroute({nodedown, Node}, Data),
     _ = is_pid(Os) andalso py_os:stop(Os),
-    _ = Preload =/= none andalso file:delete(Preload),
-    ok.
+    delete_preload(Data).
 
 %% down
 
@@ -166,7 +173,8 @@ down(Type, Event, Data) ->
 -spec asking(enter, atom(), #data{}) -> enter_result();
     (gen_statem:event_type(), term(), #data{}) -> event_result().
 asking(enter, _, #data{node = Node} = Data) ->
-    {keep_state, Data#data{asked = py_proto:send_info(Node)}, [{state_timeout, ?INFO_MS, silent}]};
+    {Asked, _} = py_proto:send_async(Node, py_proto:server(Node), info),
+    {keep_state, Data#data{asked = Asked}, [{state_timeout, ?INFO_MS, silent}]};
 asking(state_timeout, silent, #data{asked = Asked} = Data) ->
     _ = erlang:demonitor(Asked, [flush]),
     ask_failed("it does not answer", Data);
@@ -208,16 +216,23 @@ preparing(info, {prepared, Pid, Last}, #data{preparer = Pid} = Data) ->
 preparing(info, {'EXIT', Pid, _}, #data{preparer = Pid} = Data) ->
     ask_failed("it could not be prepared", Data#data{preparer = undefined});
 preparing(info, {nodedown, Node, _}, #data{node = Node} = Data) ->
-    ask_failed("the connection was lost", Data#data{preparer = undefined});
+    ask_failed("the connection was lost", stop_preparer(Data));
 preparing(info, {nodeup, Node, _}, #data{node = Node} = Data) ->
-    %% A connection that was lost and replaced: the preparer finds that out, too.
-    {next_state, asking, Data#data{preparer = undefined}};
+    %% A connection that was lost and replaced.
+    {next_state, asking, stop_preparer(Data)};
 preparing(Type, Event, Data) ->
     common(Type, Event, preparing, Data).
 
-prepare_from(Sequence, #data{node = Node} = Data) ->
+%% There may be one of an operating system process that has ended meanwhile.
+prepare_from(Sequence, #data{node = Node} = Data0) ->
+    Data = stop_preparer(Data0),
     Self = self(),
     Data#data{preparer = spawn_link(fun() -> Self ! {prepared, self(), py_everywhere:replay(Node, Sequence)} end)}.
+
+%% What it would go on with belongs behind what the next one begins with.
+stop_preparer(#data{preparer = Preparer} = Data) ->
+    _ = is_pid(Preparer) andalso exit(Preparer, kill),
+    Data#data{preparer = undefined}.
 
 %% up
 

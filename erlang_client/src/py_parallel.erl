@@ -154,9 +154,11 @@ make({Kind, Request}, Owner, How) ->
     py_call:run(Kind, How, Request, fun(Node, Link, Req, Timeout) -> exchange(Owner, Node, Link, Req, Timeout) end).
 
 exchange(Owner, Node, Link, Request, Timeout) ->
-    Ref = py_proto:send_as(Owner, Node, Link, Request),
+    {Ref, Sender} = py_proto:send_as(Owner, Node, Link, Request),
     case py_proto:await_answer(Ref, Timeout) of
         {result, Result} -> Result;
         {down, Reason} -> {error, py_link:reason(Node, Reason)};
-        timeout -> {error, timeout}
+        timeout ->
+            _ = is_pid(Sender) andalso py_proto:call_off(Node, Ref, Sender),
+            {error, timeout}
     end.

@@ -69,11 +69,10 @@
 -export([request/4]).
 -export([send_as/4]).
 -export([send_async/3]).
--export([send_info/1]).
 -export([send_sync/1]).
 -export([send_cast/2]).
--export([send_cancel/2]).
--export([send_cancel_report/2]).
+-export([send_or_spawn/2]).
+-export([send_cancel_report/3]).
 -export([call_off/3]).
 -export([answer_self/1]).
 
@@ -108,7 +107,13 @@
 -type all_request() ::
     {call_all, name(), name(), list(), map(), all_options()}
     | {exec_all, binary(), all_options()}.
--type command() :: info | version | {bind, options()} | {unbind, pos_integer()} | {interrupt, pos_integer()}.
+-type command() ::
+    info
+    | version
+    | {bind, options()}
+    | {unbind, pos_integer()}
+    | {interrupt, pos_integer()}
+    | {cancel, reference(), report}.
 -type result() :: ok | {ok, term()} | {error, term()}.
 -type info() :: map().
 %% What sends a request in its caller's place, while the connection is busy.
@@ -117,7 +122,7 @@
 -type link() :: pid() | {py, node()}.
 
 %% [alias | Ref] is how gen marks the tag of a request that is answered by an alias.
--dialyzer({no_improper_lists, [request/4, send_as/4, send_async/3, answer_self/1, send_info/1, send_cancel_report/2]}).
+-dialyzer({no_improper_lists, [request/4, send_as/4, answer_self/1]}).
 
 -define(SERVER, py).
 -define(VERSION, 1).
@@ -218,7 +223,8 @@ without_chain(Request) ->
 shortest(#{timeout := Timeout} = Opts) when map_size(Opts) =:= 1 -> Timeout;
 shortest(Opts) -> Opts.
 
-%% Stands for a C-node that this node has no link process for. To monitor it connects the nodes, which may take a while.
+%% Stands for a C-node that this node has no link process for. To monitor it connects the nodes, which may take a while,
+%% and so does the monitor itself while the connection is busy.
 -spec server(node()) -> link().
 server(Node) ->
     {?SERVER, Node}.
@@ -244,41 +250,44 @@ request(Node, Link, Request, Timeout) ->
     end.
 
 %% The answer may have come between the end of the time and the removal of the monitor: it is taken then, because
-%% it must not stay in the mailbox.
+%% it must not stay in the mailbox. The C-node ends a call itself when its time is over, which it counts from the arrival.
+%% One that arrives late, behind what kept the connection busy, is not to run at all.
 timed_out(Node, Ref, Sender) ->
     _ = erlang:demonitor(Ref),
-    _ = is_pid(Sender) andalso exit(Sender, kill),
+    _ = is_pid(Sender) andalso call_off(Node, Ref, Sender),
     receive
         {[alias | Ref], Result} -> Result;
         {'DOWN', Ref, process, _, Reason} -> {error, py_link:reason(Node, Reason)}
     after 0 -> {error, timeout}
     end.
 
-%% When the VM has as much to write to that node as it keeps for one connection (a large message is on its way, or
-%% the C-node does not read), a send would suspend the caller, past its deadline if need be. So a helper is suspended
-%% in its place, which the caller kills when its time is over.
 send(Node, Message) ->
-    case erlang:send({?SERVER, Node}, Message, [noconnect, nosuspend]) of
-        nosuspend -> spawn(fun() -> erlang:send({?SERVER, Node}, Message, [noconnect]) end);
+    send_or_spawn({?SERVER, Node}, Message).
+
+%% When the VM has as much to write to that node as it keeps for one connection (a large message is on its way, or
+%% nobody reads there), a send suspends the sender until that is written. So a helper sends in its place, and is
+%% suspended. Nothing is lost by that: what is given to a busy connection waits in its queue.
+-spec send_or_spawn(pid() | reference() | {atom(), node()}, term()) -> ok | noconnect | pid().
+send_or_spawn(To, Message) ->
+    case erlang:send(To, Message, [noconnect, nosuspend]) of
+        nosuspend -> spawn(fun() -> erlang:send(To, Message, [noconnect]) end);
         Sent -> Sent
     end.
 
 %% Sends the request in the name of another process and does not wait. The messages that answer/3 understands come
 %% to the calling process.
--spec send_as(pid(), node(), link(), request() | command()) -> reference().
+-spec send_as(pid(), node(), link(), request() | command()) -> {reference(), sender()}.
 send_as(Caller, Node, Link, Request) ->
     Ref = erlang:monitor(process, Link, [{alias, reply_demonitor}]),
-    _ = send(Node, {'$gen_call', {Caller, [alias | Ref]}, Request}),
-    Ref.
-
-%% Sends the request in the caller's name and does not wait; what comes back is for await_answer/2 or await_any/2.
--spec send_async(node(), link(), request()) -> {reference(), sender()}.
-send_async(Node, Link, Request) ->
-    Ref = erlang:monitor(process, Link, [{alias, reply_demonitor}]),
-    case send(Node, {'$gen_call', {self(), [alias | Ref]}, Request}) of
+    case send(Node, {'$gen_call', {Caller, [alias | Ref]}, Request}) of
         Sender when is_pid(Sender) -> {Ref, Sender};
         _ -> {Ref, none}
     end.
+
+%% Sends the request in the caller's name and does not wait; what comes back is for await_answer/2 or await_any/2.
+-spec send_async(node(), link(), request() | command()) -> {reference(), sender()}.
+send_async(Node, Link, Request) ->
+    send_as(self(), Node, Link, Request).
 
 %% The answer to what could not be sent, as if it had come.
 -spec answer_self(result()) -> reference().
@@ -287,20 +296,13 @@ answer_self(Result) ->
     self() ! {[alias | Ref], Result},
     Ref.
 
-%% Asks a node for its `info`, whether it is known as a C-node or not: the monitor is one of the name `py` there.
--spec send_info(node()) -> reference().
-send_info(Node) ->
-    Ref = erlang:monitor(process, {?SERVER, Node}, [{alias, reply_demonitor}]),
-    _ = erlang:send({?SERVER, Node}, {'$gen_call', {self(), [alias | Ref]}, info}, [noconnect]),
-    Ref.
-
 %% The C-node answers {Ref, ok} at once, behind everything that it has sent to this node before. Never blocks.
 -spec send_sync(node()) -> {ok, reference()} | not_sent.
 send_sync(Node) ->
     Ref = make_ref(),
-    case erlang:send({?SERVER, Node}, {'$gen_call', {self(), Ref}, sync}, [noconnect, nosuspend]) of
-        ok -> {ok, Ref};
-        _ -> not_sent
+    case send(Node, {'$gen_call', {self(), Ref}, sync}) of
+        noconnect -> not_sent;
+        _ -> {ok, Ref}
     end.
 
 -spec send_cast(node(), request()) -> ok.
@@ -308,13 +310,8 @@ send_cast(Node, Request) ->
     _ = erlang:send({?SERVER, Node}, {'$gen_cast', Request}, [noconnect]),
     ok.
 
-%% Ends the call that was sent with this reference. Never blocks: a C-node that does not read cannot cancel either.
--spec send_cancel(node(), reference()) -> ok.
-send_cancel(Node, Ref) ->
-    _ = erlang:send({?SERVER, Node}, {'$gen_cast', {cancel, Ref}}, [noconnect, nosuspend]),
-    ok.
-
-%% The same, for what was sent by send_async and is not awaited any more. It gets there, however busy the connection is.
+%% Ends the call that was sent with this reference, in the caller's place if Sender says so. Never blocks. It gets there,
+%% however busy the connection is: behind a call that is on its way, which else would run when its caller has gone.
 -spec call_off(node(), reference(), sender()) -> ok.
 call_off(Node, Ref, Sender) ->
     _ = is_pid(Sender) andalso exit(Sender, kill),
@@ -322,11 +319,10 @@ call_off(Node, Ref, Sender) ->
     ok.
 
 %% The same for a call of whatever process. The answer says whether there is one: ok or {error, not_found}.
--spec send_cancel_report(node(), reference()) -> reference().
-send_cancel_report(Node, Ref) ->
-    Asking = erlang:monitor(process, {?SERVER, Node}, [{alias, reply_demonitor}]),
-    _ = erlang:send({?SERVER, Node}, {'$gen_call', {self(), [alias | Asking]}, {cancel, Ref, report}}, [noconnect]),
-    Asking.
+-spec send_cancel_report(node(), link(), reference()) -> reference().
+send_cancel_report(Node, Link, Ref) ->
+    {Asked, _} = send_async(Node, Link, {cancel, Ref, report}),
+    Asked.
 
 -spec await_answer(reference(), timeout()) -> {result, result()} | {down, term()} | timeout.
 await_answer(Ref, Timeout) ->

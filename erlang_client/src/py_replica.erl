@@ -6,9 +6,10 @@
 %%
 %% Coordinators that lost sight of each other hold two tables when they meet again, which Mnesia does not join by
 %% itself. All compare the two in the same way: the one with the greater epoch wins (its holders went on writing while
-%% one was lost), then the one with more holders, then the one that is held by the first in the list of coordinators.
-%% Each holder of the other one throws its copy away and takes a copy of the winner's. Where a write needs a quorum,
-%% nothing that was acknowledged is lost by that: the side without one cannot write, its epoch included.
+%% one was lost, or with one that came back), then the one with more holders, then the one that is held by the first in
+%% the list of coordinators. Each holder of the other one throws its copy away and takes a copy of the winner's. Where a
+%% write needs a quorum, nothing that was acknowledged is lost by that: the side without one cannot write, its epoch
+%% included.
 %%
 %% To throw a copy away is to restart Mnesia, with a schema in memory. So it is done only where this application has
 %% started Mnesia; when somebody else has, an error is logged, and it is for the operator to choose.
@@ -192,9 +193,14 @@ is_owner() ->
 join(Connected, Coordinators) ->
     case {standing(), best(Connected, Coordinators)} of
         {none, none} -> make();
-        {none, {_, {_, Holders}}} -> copy(Holders);
+        {none, {_, {_, Holders}}} -> grown(copy(Holders));
         {_, _} -> ok
     end.
+
+%% Who joins may make a quorum with others than those that had one before. What they acknowledge from now on must win
+%% over the copy of one that was left alone meanwhile, with the epoch of the earlier quorum.
+grown(ok) -> py_replica_table:next_epoch();
+grown({error, _} = Error) -> Error.
 
 make() ->
     case lists:member(py_replica_table:name(), mnesia:system_info(tables)) orelse py_replica_table:create() of

@@ -10,8 +10,8 @@
 %% counted here, before the write and again after it: who was lost in between may not have stored it.
 %%
 %% The keys of the users are wrapped, `{Key}`, so that the table has room for a row of our own: the epoch. It grows
-%% whenever a coordinator is lost, in the copies that are left. Of two copies that went separate ways the one with the
-%% greater epoch has lived on; see py_replica.
+%% whenever a coordinator is lost, in the copies that are left, and whenever one takes a copy. Of two copies that went
+%% separate ways the one with the greater epoch has lived on; see py_replica.
 -module(py_replica_table).
 
 -export([name/0]).

@@ -77,17 +77,14 @@ start_link(Begin) ->
 callback_mode() ->
     state_functions.
 
--spec init(map()) -> {ok, opening, #data{}}.
+%% The supervisor waits for this, and with it all who start streams. So nothing is said to the owner's node yet: that may
+%% hang.
+-spec init(map()) -> {ok, opening, #data{}, [{next_event, internal, {begin_with, map()}}]}.
 init(#{ref := Ref, owner := Owner, window := Window, how := How, item_timeout := ItemTimeout} = Begin) ->
     _ = process_flag(trap_exit, true),
-    _ = erlang:monitor(process, Owner),
     ok = py_stream:enlist(Ref, self()),
-    ok = watch_from_there(Ref, Owner),
-    Self = self(),
-    Opener = spawn_link(fun() -> Self ! {opened, self(), open(Self, Begin)} end),
-    {ok, opening, #data{
-        ref = Ref, owner = Owner, window = Window, how = How, item_timeout = ItemTimeout, opener = Opener
-    }}.
+    Data = #data{ref = Ref, owner = Owner, window = Window, how = How, item_timeout = ItemTimeout},
+    {ok, opening, Data, [{next_event, internal, {begin_with, Begin}}]}.
 
 %% An end that nobody wanted is told to the owner, too.
 -spec terminate(term(), atom(), #data{}) -> ok.
@@ -116,7 +113,8 @@ watch_from_there(Ref, Owner) ->
         "    {'DOWN', _, process, _, _} -> ended "
         "end."
     ),
-    _ = spawn(node(Owner), erl_eval, exprs, [Expressions, [{'Owner', Owner}, {'Proxy', self()}, {'Ref', Ref}]]),
+    Arguments = [Expressions, [{'Owner', Owner}, {'Proxy', self()}, {'Ref', Ref}]],
+    _ = spawn_request(node(Owner), erl_eval, exprs, Arguments, [{reply, no}]),
     ok.
 
 expressions(Text) ->
@@ -131,17 +129,24 @@ open(Proxy, #{kind := Kind, how := How, request := Request, pin := Pin}) ->
     py_call:run(Kind, How, Request, fun(Node, Link, Req, Timeout) -> open_at(Proxy, Node, Link, Req, Timeout) end).
 
 open_at(Proxy, Node, Link, Request, Timeout) ->
-    Ref = py_proto:send_as(Proxy, Node, Link, Request),
+    {Ref, Sender} = py_proto:send_as(Proxy, Node, Link, Request),
     case py_proto:await_answer(Ref, Timeout) of
         {result, {ok, Stream}} -> {ok, {Node, Link, Stream}};
         {result, {error, _} = Error} -> Error;
         {down, Reason} -> {error, py_link:reason(Node, Reason)};
-        timeout -> {error, timeout}
+        timeout ->
+            _ = is_pid(Sender) andalso py_proto:call_off(Node, Ref, Sender),
+            {error, timeout}
     end.
 
 %% opening
 
 -spec opening(gen_statem:event_type(), term(), #data{}) -> event_result().
+opening(internal, {begin_with, Begin}, #data{ref = Ref, owner = Owner} = Data) ->
+    _ = erlang:monitor(process, Owner),
+    ok = watch_from_there(Ref, Owner),
+    Self = self(),
+    {keep_state, Data#data{opener = spawn_link(fun() -> Self ! {opened, self(), open(Self, Begin)} end)}};
 opening(info, {opened, Opener, {ok, {Node, Link, Stream}}}, #data{opener = Opener} = Data) ->
     %% Also while nothing is asked the loss of the node is noticed.
     _ = erlang:monitor(process, Link),
@@ -157,7 +162,8 @@ opening(Type, Event, Data) ->
 
 pull(#data{node = Node, link = Link, stream = Stream, window = Window, unread = Unread} = Data) ->
     Request = py_proto:stream_next(Stream, Window - Unread, options(Data)),
-    {next_state, pulling, Data#data{asked = py_proto:send_as(self(), Node, Link, Request)}}.
+    {Asked, _} = py_proto:send_async(Node, Link, Request),
+    {next_state, pulling, Data#data{asked = Asked}}.
 
 %% In a callback the worker that waits for it may be the only one that has the stream's interpreter. The C-node knows by
 %% itself in which context the stream is.

@@ -160,7 +160,7 @@ handle_info({Ref, _}, State) when is_reference(Ref) ->
 handle_info(_, State) ->
     {noreply, State}.
 
-%% A C-node that is not connected has nobody left to wait for, and one that does not read is not going to answer.
+%% A C-node that is not connected has nobody left to wait for.
 sign_of_life(Node) ->
     case py_proto:send_sync(Node) of
         {ok, Ref} -> [Ref];

@@ -15,7 +15,7 @@ all() ->
 groups() ->
     [{two, [], [operations, bounded, killed_under_load, killed_in_turn, callbacks_go_on, down_for_those_who_wait,
                 process_restarts, application_restarts, both_alone]},
-     {three, [], [killed_under_load, no_quorum, late_third, minority, stale_minority]}].
+     {three, [], [killed_under_load, no_quorum, late_third, minority, stale_minority, quorum_returns]}].
 
 init_per_suite(Config) -> Config.
 end_per_suite(_Config) ->
@@ -433,9 +433,10 @@ stale_minority(Config) ->
     Names = names(Config),
     [A, B, C] = start_all(Names),
     ok = app_ct:on(A, fun() -> py:state_store(k, 0) end),
+    Before = epoch(C),
     split([A], [B, C]),
     ok = app_ct:on(B, fun() -> py:state_store(k, b) end),
-    ok = pyn_ct:wait_until(fun() -> app_ct:on(C, fun py_replica_table:epoch/0) > 0 andalso ok end),
+    ok = pyn_ct:wait_until(fun() -> epoch(C) > Before andalso ok end),
     app_ct:kill_peer(B),
     ok = pyn_ct:wait_until(fun() -> holders(C) =:= [app_ct:node_of(C)] andalso ok end),
     heal([A, C]),
@@ -443,6 +444,30 @@ stale_minority(Config) ->
     [?assertEqual({ok, b}, fetch(Peer, k)) || Peer <- [A, C]],
     ok = app_ct:on(A, fun() -> py:state_store(k, a) end),
     ?assertEqual({ok, a}, fetch(C, k)).
+
+%% One is lost, the other two lose each other, and the lost one is back for one of them. What these two acknowledge is
+%% there when that one of them meets who was alone meanwhile, though it is the first of the list.
+quorum_returns(Config) ->
+    Names = [_, _, NameC] = names(Config),
+    [A, B, C] = start_all(Names),
+    ok = app_ct:on(A, fun() -> py:state_store(k, old) end),
+    Before = epoch(A),
+    app_ct:kill_peer(C),
+    %% Each of them counts the loss.
+    [ok = pyn_ct:wait_until(fun() -> epoch(Peer) =:= Before + 2 andalso ok end) || Peer <- [A, B]],
+    await_holders([A, B]),
+    split([A], [B]),
+    set_cookies(A, [app_ct:node_of(C)], wrong_one),
+    C2 = coordinator(NameC, Names),
+    await_holders([B, C2]),
+    ok = app_ct:on(B, fun() -> py:state_store(k, acknowledged) end),
+    split([B], [C2]),
+    heal([A, B]),
+    await_holders([A, B]),
+    [?assertEqual({ok, acknowledged}, fetch(Peer, k)) || Peer <- [A, B]].
+
+epoch(Peer) ->
+    app_ct:on(Peer, fun py_replica_table:epoch/0).
 
 %%% Networks that fall apart
 
