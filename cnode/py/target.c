@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "py/compat.h"
+
 /* ---- names ---- */
 
 static bool key_matches(const struct pyn_target *t, uint64_t hash, struct pyn_span m, struct pyn_span f)
@@ -184,13 +186,11 @@ static PyObject *find_in_module(struct pyn_seat *s, PyObject *name, PyObject *at
 /* The first name of a call to __main__: missing there is a NameError, as it would be in code that runs there. */
 static PyObject *find_in_main(struct pyn_seat *s, PyObject *name)
 {
-    PyObject *value = PyDict_GetItemWithError(s->names, name); /* borrowed */
+    PyObject *value;
 
-    if (value)
-        return Py_NewRef(value);
-    if (!PyErr_Occurred())
+    if (pyn_dict_get(s->names, name, &value) == 0)
         PyErr_Format(PyExc_NameError, "name '%U' is not defined", name);
-    return NULL;
+    return value;
 }
 
 PyObject *pyn_target_find(struct pyn_seat *s, struct pyn_span m, struct pyn_span f, bool *refused)
