@@ -375,6 +375,8 @@ int pyn_enc_buffer(struct pyn_enc *e, PyObject *o, unsigned depth)
 {
     int rc = 1;
 
+    if (depth > PYN_ETF_MAX_DEPTH) /* a tolist() may give something else that has one, and so on */
+        return pyn_enc_too_deep(e, o);
     if (PyMemoryView_Check(o))
         return put_memoryview(e, o, depth);
     if (is_numpy(o, "datetime64") || is_numpy(o, "timedelta64"))

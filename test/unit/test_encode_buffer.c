@@ -179,6 +179,12 @@ START_TEST(test_depth)
     check_refused("functools.reduce(lambda t, _: [t], range(511), memoryview(bytes(4)).cast('B', (2, 2)))", MAX,
                   "nested deeper");
     check_row(&(struct row){"[memoryview(bytes(2)).cast('B', (1, 2))]", "[[[0, 0]]]"});
+    /* Each one's tolist() gives the other. */
+    python_exec("class Ping(ctypes.c_int):\n"
+                "    def tolist(self): return Pong()\n"
+                "class Pong(ctypes.c_int):\n"
+                "    def tolist(self): return Ping()\n");
+    check_refused("Ping()", MAX, "nested deeper than 512 levels");
 }
 END_TEST
 
