@@ -12,7 +12,8 @@ enum { SMALL_INTEGER_EXT = 97, INTEGER_EXT = 98, BINARY_EXT = 109 };
 
 static int put_big(struct pyn_enc *e, PyObject *o, bool negative)
 {
-    PyObject *magnitude = PyNumber_Absolute(o);
+    /* Not PyNumber_Absolute: a subclass may say anything. */
+    PyObject *magnitude = PyLong_Type.tp_as_number->nb_absolute(o);
     Py_ssize_t n = magnitude ? pyn_long_size(magnitude) : -1;
     uint8_t *digits = n < 0 ? NULL : PyMem_Malloc((size_t)n);
     int rc = -1;
