@@ -19,7 +19,7 @@ static bool can_be_awaited(PyObject *value)
 static PyObject *convert(struct pyn_seat *s, const char *name, PyObject *value)
 {
     PyObject *module = loop_module(s);
-    PyObject *result = module ? PyObject_CallMethod(module, name, "O", value) : NULL;
+    PyObject *result = module ? PyObject_CallMethod(module, name, "(O)", value) : NULL;
 
     Py_DECREF(value);
     return result;

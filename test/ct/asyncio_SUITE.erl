@@ -195,6 +195,7 @@ streams(_Config) ->
     {ok, []} = py:async_stream(t_aio, numbers, [0]),
     {ok, [0, 1, 2]} = py:async_stream(t_aio, plain_numbers, [3]),
     {ok, [7]} = py:async_stream(t_aio, plain, [7]),
+    [{ok, [Tuple]} = py:async_stream(t_aio, a_tuple, [tuple_to_list(Tuple)]) || Tuple <- [{}, {7}, {1, 2}]],
     {ok, [[0, 1, 2]]} = py:async_stream(t_aio, list_of, [3]),
     {ok, [0, 1, 2]} = py:async_stream(t_aio, later_numbers, [3]),
     Expected = {ok, lists:seq(0, 4999)},

@@ -119,6 +119,23 @@ def plain(value):
     return value
 
 
+def a_tuple(values):
+    return tuple(values)
+
+
+def add_by_run(a, b):
+    return asyncio.run(add(a, b))
+
+
+def ask_by_run(name, *args):
+    async def main():
+        loop = asyncio.get_running_loop()
+        value = await erlang.async_call(name, *args)
+        return [value, asyncio.get_running_loop() is loop]
+
+    return asyncio.run(main())
+
+
 class Awaitable:
     def __init__(self, value):
         self.value = value
