@@ -336,7 +336,10 @@ nested_calls(_Config) ->
     ok = py:register_function(coroutine, fun([X]) -> {ok, R} = await(t_aio, ask, [here, X]), R end),
     {ok, 8} = py:call(t_aio, ask_plain, [coroutine, 7]),
     ok = py:exec(<<"def outer(x):\n    import erlang\n    return erlang.call('coroutine', x)">>),
-    {ok, 8} = py:call('__main__', outer, [7]).
+    {ok, 8} = py:call('__main__', outer, [7]),
+    %% A loop that a plain function has made, on its worker; what is nested there makes one itself.
+    ok = py:register_function(add_by_run, fun([A, B]) -> {ok, R} = py:call(t_aio, add_by_run, [A, B]), R end),
+    {ok, [3, true]} = py:call(t_aio, ask_by_run, [add_by_run, 1, 2]).
 
 nested_coroutines(_Config) ->
     ok = py:register_function(down, fun
