@@ -38,8 +38,8 @@ static inline PyObject *pyn_take_exception(void)
 #endif
 }
 
-/* 1: *value is a new reference to what the dict has for that key; 0: it has nothing; -1 with an exception. Another thread
- * may replace it meanwhile, so that where there is no GIL a borrowed reference might be to nothing. */
+/* 1: *value is a new reference to what the dict has for that key; 0: it has nothing; -1 with an exception. Another
+ * thread may replace it meanwhile, so that where there is no GIL a borrowed reference might be to nothing. */
 static inline int pyn_dict_get(PyObject *dict, PyObject *key, PyObject **value)
 {
 #if PY_VERSION_HEX >= 0x030D0000

@@ -9,7 +9,7 @@
 -export([asking/1, asking_fails/1, asking_many/1, nested_calls/1, nested_coroutines/1, blocking_ask/1,
          asked_by_worker/1, deadline_of_callbacks/1, tidying_up/1, endless_recursion/1, state/1]).
 -export([timeouts/1, timeout_of_queued/1, cancel/1, owner_dies/1, node_of_owner_dies/1, stubborn/1, blocked_loop/1,
-         spinning/1, stuck_loop/1, interrupted_by_reference/1, time_of_plain_part/1]).
+         spinning/1, importing/1, stuck_loop/1, interrupted_by_reference/1, time_of_plain_part/1]).
 -export([ten_thousand/1, overload/1, no_slots/1, killed/1, drains/1, stops/1, stop_with_blocked_loop/1, no_nodes/1,
          from_a_stock_node/1, refused_modules/1]).
 -include_lib("stdlib/include/assert.hrl").
@@ -27,7 +27,7 @@ groups() ->
      {asking, [], [asking, asking_fails, asking_many, nested_calls, nested_coroutines, blocking_ask, asked_by_worker,
                    deadline_of_callbacks, tidying_up, endless_recursion, state]},
      {ending, [], [timeouts, timeout_of_queued, cancel, owner_dies, node_of_owner_dies, stubborn, blocked_loop, spinning,
-                   stuck_loop, interrupted_by_reference, time_of_plain_part]},
+                   importing, stuck_loop, interrupted_by_reference, time_of_plain_part]},
      {own, [], [loops_are_made_when_needed, one_loop_per_worker, loops_of_some, ten_thousand, overload, no_slots, killed, drains, stops,
                 stop_with_blocked_loop, no_nodes, from_a_stock_node, refused_modules]}].
 
@@ -528,6 +528,15 @@ spinning(_Config) ->
          none_left(),
          [{ok, 3} = await(t_aio, add, [1, 2]) || _ <- [1, 2]]
      end || F <- [spin, spin_in_task, spin_after_cancel]].
+
+%% The import system itself is not interrupted: its locks would be held for ever.
+importing(Config) ->
+    File = list_to_binary(filename:join(proplists:get_value(priv_dir, Config), pyn_ct:unique("file"))),
+    {error, timeout} = gen_server:call({py, app_ct:pynode()}, {call, t_finder, look_in_loop, [File, 0.5], #{},
+                                                                #{async => true, timeout => 50}}),
+    pyn_ct:wait_until(fun() -> file:read_file(File) =:= {ok, <<"begun ended">>} end),
+    none_left(),
+    {error, {'ModuleNotFoundError', _}} = await(t_finder, look_in_loop, [<<File/binary, "_2">>, 0]).
 
 %% What cannot be interrupted: another loop takes the place of that one.
 stuck_loop(_Config) ->
