@@ -582,6 +582,9 @@ messages(_) ->
     {ok, none} = py:call(t_callbacks, send, [{callback_SUITE_process, node()}, 3]),
     receive 3 -> ok after 5000 -> ct:fail(no_message) end,
     [{error, {'TypeError', _}} = py:call(t_callbacks, send, [To, 1]) || To <- [5, none, [1], {1, 2, 3}, {a, 1}, <<255>>, #{}]],
+    Long = binary:copy(<<"x">>, 300), % no atom
+    [?assertEqual({error, {'ValueError', "an atom has at most 255 characters, not 300"}}, py:call(t_callbacks, send, [To, 1]))
+     || To <- [Long, {Long, atom_to_binary(node())}, {<<"a">>, Long}]],
     %% Nobody there: no error.
     {ok, none} = py:call(t_callbacks, send, [<<"nobody_of_that_name">>, 1]),
     {ok, none} = py:call(t_callbacks, send, [There, 1]),
