@@ -245,7 +245,7 @@ static void name_unhashable(PyObject *key)
         return;
     cause = pyn_take_exception();
     repr = pyn_short_repr(key);
-    PyErr_Format(PyExc_TypeError, "map key %U cannot be a key in Python: %S", repr, cause);
+    PyErr_Format(PyExc_TypeError, "map key %V cannot be a key in Python: %S", repr, "?", cause);
     Py_XDECREF(repr);
     Py_XDECREF(cause);
 }
@@ -254,7 +254,7 @@ static void name_doubled(PyObject *key)
 {
     PyObject *repr = pyn_short_repr(key);
 
-    PyErr_Format(PyExc_TypeError, "two keys of a map become equal in Python: %U", repr);
+    PyErr_Format(PyExc_TypeError, "two keys of a map become equal in Python: %V", repr, "?");
     Py_XDECREF(repr);
 }
 
