@@ -301,9 +301,9 @@ int pyn_enc_value(struct pyn_enc *e, PyObject *o, unsigned depth)
     return pyn_enc_dict(e, o, depth);
 }
 
-int pyn_encode(struct pyn_types *ty, PyObject *o, struct pyn_out *out)
+static int encode(struct pyn_types *ty, PyObject *o, struct pyn_out *out, bool spare)
 {
-    struct pyn_enc e = {.ty = ty, .out = out};
+    struct pyn_enc e = {.ty = ty, .out = out, .spare = spare};
     int rc;
 
     pyn_graveyard_drain(ty->graveyard);
@@ -313,4 +313,14 @@ int pyn_encode(struct pyn_types *ty, PyObject *o, struct pyn_out *out)
     if (PYN_UNLIKELY(rc < 0))
         pyn_enc_raise(&e);
     return rc;
+}
+
+int pyn_encode(struct pyn_types *ty, PyObject *o, struct pyn_out *out)
+{
+    return encode(ty, o, out, false);
+}
+
+int pyn_encode_sparing(struct pyn_types *ty, PyObject *o, struct pyn_out *out)
+{
+    return encode(ty, o, out, true);
 }

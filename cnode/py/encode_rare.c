@@ -117,7 +117,7 @@ int pyn_enc_rare(struct pyn_enc *e, PyObject *o, unsigned depth)
         return put_bytearray(e, o);
     if (PyObject_CheckBuffer(o))
         return pyn_enc_buffer(e, o, depth);
-    if (PyIter_Check(o) && Py_TYPE(o)->tp_iter) /* one that can be iterated over, too */
+    if (PyIter_Check(o) && Py_TYPE(o)->tp_iter && !e->spare) /* one that can be iterated over, too */
         return put_iterable(e, o, depth);
     return pyn_enc_text_of(e, o);
 }
