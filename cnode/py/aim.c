@@ -71,6 +71,14 @@ static struct pyn_aim *aim_here(void)
     return here && here->state == PyThreadState_Get() ? here : NULL;
 }
 
+/* On the thread; an interrupt that is on its way goes no further. Returns -1. */
+static int raise_here(struct pyn_aim *a)
+{
+    PyThreadState_SetAsyncExc(a->thread, NULL);
+    PyErr_SetNone(PyExc_KeyboardInterrupt);
+    return -1;
+}
+
 static int go(struct pyn_aim *a, bool sheltered, bool anyway, bool *before)
 {
     bool due;
@@ -79,11 +87,7 @@ static int go(struct pyn_aim *a, bool sheltered, bool anyway, bool *before)
     *before = a->mark.sheltered;
     due = change(a, sheltered, anyway);
     pthread_mutex_unlock(&a->lock);
-    if (!due)
-        return 0;
-    PyThreadState_SetAsyncExc(a->thread, NULL);
-    PyErr_SetNone(PyExc_KeyboardInterrupt);
-    return -1;
+    return due ? raise_here(a) : 0;
 }
 
 int pyn_aim_go(bool sheltered, bool *before)
@@ -100,6 +104,21 @@ int pyn_aim_back(bool before)
     bool now;
 
     return a ? go(a, before, true, &now) : 0;
+}
+
+int pyn_aim_breathe(void)
+{
+    struct pyn_aim *a = aim_here();
+    bool due = false;
+
+    Py_BEGIN_ALLOW_THREADS
+    Py_END_ALLOW_THREADS
+    if (!a)
+        return 0;
+    pthread_mutex_lock(&a->lock);
+    due = is_on_its_way(a);
+    pthread_mutex_unlock(&a->lock);
+    return due ? raise_here(a) : 0;
 }
 
 /* ---- on others ---- */

@@ -47,4 +47,8 @@ bool pyn_aim_interrupt(struct pyn_aim *a, PyInterpreterState *interp, uint64_t s
 PYN_MUSTCHECK int pyn_aim_go(bool sheltered, bool *before);
 PYN_MUSTCHECK int pyn_aim_back(bool before);
 
+/* For long loops in C, which no exception of another thread reaches: others may have the interpreter for a moment. -1
+ * with KeyboardInterrupt: an interrupt has come. Attached. */
+PYN_MUSTCHECK int pyn_aim_breathe(void);
+
 #endif

@@ -108,6 +108,11 @@ timeout_while_converting(Config) ->
         {error, timeout} = pyn_ct:call(P, {eval, <<"(x for x in iter(int, 1) if x)">>, #{}, 100})
     end),
     idle(Config),
+    %% All of it in C. It does not go on until there is no more room.
+    on_time(100, fun() -> {error, timeout} = pyn_ct:call(P, {eval, <<"__import__('itertools').count()">>, #{}, 100}) end),
+    on_time(0, 800, fun() -> idle(Config) end),
+    on_time(100, fun() -> {error, timeout} = pyn_ct:call(P, {call, itertools, count, [], #{}, #{async => stream, timeout => 100}}) end),
+    on_time(0, 800, fun() -> idle(Config) end),
     on_time(100, fun() ->
         {error, timeout} =
             pyn_ct:call(P, {eval, <<"type('Slow', (), {'__str__': lambda s: [x for x in iter(int, 1)]})()">>, #{}, 100})

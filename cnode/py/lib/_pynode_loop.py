@@ -210,7 +210,10 @@ def gathered(value):
 
 
 def _plain(value):
-    return list(value) if hasattr(type(value), "__next__") else [value]
+    kind = type(value)
+    if not (hasattr(kind, "__next__") and hasattr(kind, "__iter__")):
+        return [value]
+    return [item for item in value]  # not list(value): nothing interrupts that in an endless iterator of C
 
 
 async def _collect(source):
