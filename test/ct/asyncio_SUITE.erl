@@ -4,7 +4,8 @@
          end_per_testcase/2]).
 -export([bad_arguments/1, bad_options/1, missing/1, values/1, plain_functions/1, exceptions/1, cancelled_by_itself/1,
          awaits/1, await_gives_up/1, await_of_others/1, gathers/1, gather_failures/1, streams/1, stream_failures/1,
-         loops_are_made_when_needed/1, one_loop_per_worker/1, loops_of_some/1, definitions/1, py_call_of_async/1, facade/1, tasks/1,
+         loops_are_made_when_needed/1, one_loop_per_worker/1, no_descriptors/1, loops_of_some/1,
+         definitions/1, py_call_of_async/1, facade/1, tasks/1,
          contexts/1, spans/1, events/1]).
 -export([asking/1, asking_fails/1, asking_many/1, nested_calls/1, nested_coroutines/1, blocking_ask/1,
          asked_by_worker/1, deadline_of_callbacks/1, tidying_up/1, endless_recursion/1, state/1]).
@@ -28,7 +29,8 @@ groups() ->
                    deadline_of_callbacks, tidying_up, endless_recursion, state]},
      {ending, [], [timeouts, timeout_of_queued, cancel, owner_dies, node_of_owner_dies, stubborn, blocked_loop, spinning,
                    importing, stuck_loop, interrupted_by_reference, time_of_plain_part]},
-     {own, [], [loops_are_made_when_needed, one_loop_per_worker, loops_of_some, ten_thousand, overload, no_slots, killed, drains, stops,
+     {own, [], [loops_are_made_when_needed, one_loop_per_worker, loops_of_some, no_descriptors,
+                ten_thousand, overload, no_slots, killed, drains, stops,
                 stop_with_blocked_loop, no_nodes, from_a_stock_node, refused_modules]}].
 
 init_per_suite(Config) -> Config.
@@ -592,6 +594,20 @@ loops_of_some(_Config) ->
     end) || _ <- lists:seq(1, 6)],
     Expected = case py:execution_mode() of subinterp -> [2, 3, 4]; _ -> [2] end,
     true = lists:member(info(loops), Expected).
+
+%% The caller is told why there is no loop; there is one as soon as there can be.
+no_descriptors(_Config) ->
+    ok = app_ct:start(app_ct:workers(1)),
+    {ok, 1} = py:call(t_aio, plain, [1]),
+    [begin
+         {ok, none} = py:call(t_aio, take_descriptors, [Spare]),
+         {error, {Error, _}} = await(t_aio, add, [1, 2]),
+         true = lists:member(Error, ['OSError', 'RuntimeError']),
+         0 = info(loops),
+         {ok, none} = py:call(t_aio, give_descriptors, [])
+     end || Spare <- [0, 1, 2]],
+    {ok, 3} = await(t_aio, add, [1, 2]),
+    1 = info(loops).
 
 in_another_process(Fun) ->
     {_, Ref} = spawn_monitor(Fun),

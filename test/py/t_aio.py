@@ -1,6 +1,7 @@
 """Coroutines for asyncio_SUITE. What ran and what did not is seen by files, and by messages to processes."""
 import asyncio
 import os
+import resource
 import threading
 import time
 
@@ -117,6 +118,29 @@ def spin_plain(file):
 
 def plain(value):
     return value
+
+
+_taken = []
+
+
+def take_descriptors(spare):
+    """Only so many more can be opened."""
+    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+    _taken.append(resource.getrlimit(resource.RLIMIT_NOFILE))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 10, _taken[0][1]))
+    try:
+        while True:
+            _taken.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        pass
+    for _ in range(spare):
+        os.close(_taken.pop())
+
+
+def give_descriptors():
+    while len(_taken) > 1:
+        os.close(_taken.pop())
+    resource.setrlimit(resource.RLIMIT_NOFILE, _taken.pop())
 
 
 def a_tuple(values):
