@@ -200,12 +200,15 @@ def _hand_over(place, loop, item):
 
 
 def _open(place):
-    with _lock:
-        runner = _Runner(place)
-        if not runner.is_new:
-            return _runners[runner.number]  # it was made meanwhile
-        _runners[runner.number] = runner
-        return runner
+    while True:
+        with _lock:
+            runner = _Runner(place)
+            if not runner.is_new:
+                runner = _runners.get(runner.number)  # it was made meanwhile; None: and has ended again
+            else:
+                _runners[runner.number] = runner
+        if runner is not None:
+            return runner
 
 
 def gathered(value):
