@@ -330,6 +330,7 @@ nested_calls(_Config) ->
     ok = py:register_function(sqrt, fun([X]) -> {ok, R} = py:call(math, sqrt, [X]), R end),
     {ok, 3.0} = await(t_aio, ask, [sqrt, 9]),
     {ok, 3.0} = await(t_aio, ask_blocking, [sqrt, 9]),
+    {ok, [3.0, 4.0]} = await(t_aio, ask_as_task, [sqrt, [9, 16]]),
     ok = py:exec(<<"async def nested_here(x):\n    import erlang\n    return await erlang.async_call('here', x)\n"
                    "def plus_one(x):\n    return x + 1">>),
     ok = py:register_function(here, fun([X]) -> {ok, R} = py:call('__main__', plus_one, [X]), R end),

@@ -147,6 +147,11 @@ def a_tuple(values):
     return tuple(values)
 
 
+async def ask_as_task(name, values):
+    from erlang_asyncio import create_task, gather
+    return await gather(*(create_task(erlang.async_call(name, value)) for value in values))
+
+
 def add_by_run(a, b):
     return asyncio.run(add(a, b))
 
@@ -258,6 +263,8 @@ def facade():
 
     async def main():
         task = ea.create_task(work(5))
+        future = asyncio.get_running_loop().create_future()
+        assert ea.create_task(future) is future
         values = await ea.gather(work(2), work(3))
         return [*values, await ea.wait_for(task, 10), sorted(ea.__all__)]
 
