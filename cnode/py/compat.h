@@ -38,6 +38,20 @@ static inline PyObject *pyn_take_exception(void)
 #endif
 }
 
+/* 1: *value is a new reference to what the dict has for that key; 0: it has nothing; -1 with an exception. Another
+ * thread may replace it meanwhile, so that where there is no GIL a borrowed reference might be to nothing. */
+static inline int pyn_dict_get(PyObject *dict, PyObject *key, PyObject **value)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return PyDict_GetItemRef(dict, key, value);
+#else
+    *value = Py_XNewRef(PyDict_GetItemWithError(dict, key));
+    if (*value)
+        return 1;
+    return PyErr_Occurred() ? -1 : 0;
+#endif
+}
+
 /* true when *v is the value of o, a PyLong that Python keeps in one machine word's part; false for all
  * others. */
 static inline bool pyn_long_compact(PyObject *o, int64_t *v)

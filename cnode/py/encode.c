@@ -10,21 +10,38 @@ enum { SMALL_INTEGER_EXT = 97, INTEGER_EXT = 98, BINARY_EXT = 109 };
 
 /* Numbers */
 
+/* The largest that every release of the BEAM takes: 65535 words. It closes the connection when there is more. */
+enum { BIG_MAX_BYTES = 65535 * 8 };
+
+static int refuse_big(struct pyn_enc *e)
+{
+    return pyn_enc_refuse(e, PyExc_ValueError, "an integer of more than %d bits", BIG_MAX_BYTES * 8);
+}
+
+/* Its digits, n bytes of which the last ones may be zeros. */
+static int put_digits(struct pyn_enc *e, bool negative, const uint8_t *digits, size_t n)
+{
+    while (n > 0 && digits[n - 1] == 0)
+        n--;
+    if (n > BIG_MAX_BYTES)
+        return refuse_big(e);
+    pyn_write_big(&e->out->buf, negative, (struct pyn_span){digits, n});
+    return pyn_enc_done(e, n + 6);
+}
+
 static int put_big(struct pyn_enc *e, PyObject *o, bool negative)
 {
-    PyObject *magnitude = PyNumber_Absolute(o);
+    /* Not PyNumber_Absolute: a subclass may say anything. */
+    PyObject *magnitude = PyLong_Type.tp_as_number->nb_absolute(o);
     Py_ssize_t n = magnitude ? pyn_long_size(magnitude) : -1;
-    uint8_t *digits = n < 0 ? NULL : PyMem_Malloc((size_t)n);
-    int rc = -1;
+    bool huge = n > BIG_MAX_BYTES + 8; /* whatever is before its first digit */
+    uint8_t *digits = n < 0 || huge ? NULL : PyMem_Malloc((size_t)n);
+    int rc = huge ? refuse_big(e) : -1;
 
-    if (n >= 0 && !digits)
+    if (n >= 0 && !huge && !digits)
         PyErr_NoMemory();
-    if (digits && pyn_long_bytes(magnitude, digits, n) == 0) {
-        while (n > 0 && digits[n - 1] == 0)
-            n--;
-        pyn_write_big(&e->out->buf, negative, (struct pyn_span){digits, (size_t)n});
-        rc = pyn_enc_done(e, (size_t)n + 6);
-    }
+    if (digits && pyn_long_bytes(magnitude, digits, n) == 0)
+        rc = put_digits(e, negative, digits, (size_t)n);
     PyMem_Free(digits);
     Py_XDECREF(magnitude);
     return rc;
@@ -284,9 +301,9 @@ int pyn_enc_value(struct pyn_enc *e, PyObject *o, unsigned depth)
     return pyn_enc_dict(e, o, depth);
 }
 
-int pyn_encode(struct pyn_types *ty, PyObject *o, struct pyn_out *out)
+static int encode(struct pyn_types *ty, PyObject *o, struct pyn_out *out, bool spare)
 {
-    struct pyn_enc e = {.ty = ty, .out = out};
+    struct pyn_enc e = {.ty = ty, .out = out, .spare = spare};
     int rc;
 
     pyn_graveyard_drain(ty->graveyard);
@@ -296,4 +313,14 @@ int pyn_encode(struct pyn_types *ty, PyObject *o, struct pyn_out *out)
     if (PYN_UNLIKELY(rc < 0))
         pyn_enc_raise(&e);
     return rc;
+}
+
+int pyn_encode(struct pyn_types *ty, PyObject *o, struct pyn_out *out)
+{
+    return encode(ty, o, out, false);
+}
+
+int pyn_encode_sparing(struct pyn_types *ty, PyObject *o, struct pyn_out *out)
+{
+    return encode(ty, o, out, true);
 }

@@ -10,5 +10,7 @@
 #include "py/types.h"
 
 PYN_MUSTCHECK int pyn_encode(struct pyn_types *ty, PyObject *o, struct pyn_out *out);
+/* The same, but an iterator, wherever it is, becomes its text: it is somebody else's to be consumed. */
+PYN_MUSTCHECK int pyn_encode_sparing(struct pyn_types *ty, PyObject *o, struct pyn_out *out);
 
 #endif

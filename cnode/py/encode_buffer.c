@@ -194,14 +194,19 @@ static int check_size(struct pyn_enc *e, PyObject *o, Py_ssize_t count)
     return 0;
 }
 
+/* Of count elements so far one dimension more is asked for. false: it has none, and so the elements are empty lists. */
+static bool multiply(Py_ssize_t *count, Py_ssize_t by)
+{
+    if (by > 0)
+        *count = *count > PY_SSIZE_T_MAX / by ? PY_SSIZE_T_MAX : *count * by;
+    return by > 0;
+}
+
 static Py_ssize_t count_of(const Py_buffer *view)
 {
     Py_ssize_t count = 1;
 
-    for (int i = 0; i < view->ndim; i++) {
-        if (view->shape[i] <= 0)
-            return 0;
-        count = count > PY_SSIZE_T_MAX / view->shape[i] ? PY_SSIZE_T_MAX : count * view->shape[i];
+    for (int i = 0; i < view->ndim && multiply(&count, view->shape[i]); i++) {
     }
     return count;
 }
@@ -350,13 +355,17 @@ static int put_dates(struct pyn_enc *e, PyObject *o, unsigned depth)
     return rc;
 }
 
-/* The number of elements, as numpy says it; -1 when it does not. */
+/* The number of elements by the shape, as numpy says it; -1 when it does not. */
 static Py_ssize_t said_size(PyObject *o)
 {
-    PyObject *size = PyObject_GetAttrString(o, "size");
-    Py_ssize_t count = size && PyLong_Check(size) ? PyLong_AsSsize_t(size) : -1;
+    PyObject *shape = PyObject_GetAttrString(o, "shape");
+    Py_ssize_t count = shape && PyTuple_Check(shape) ? 1 : -1;
 
-    Py_XDECREF(size);
+    for (Py_ssize_t i = 0; count >= 0 && i < PyTuple_GET_SIZE(shape); i++) {
+        if (!multiply(&count, PyLong_AsSsize_t(PyTuple_GET_ITEM(shape, i))))
+            break;
+    }
+    Py_XDECREF(shape);
     PyErr_Clear();
     return count;
 }
@@ -375,6 +384,8 @@ int pyn_enc_buffer(struct pyn_enc *e, PyObject *o, unsigned depth)
 {
     int rc = 1;
 
+    if (depth > PYN_ETF_MAX_DEPTH) /* a tolist() may give something else that has one, and so on */
+        return pyn_enc_too_deep(e, o);
     if (PyMemoryView_Check(o))
         return put_memoryview(e, o, depth);
     if (is_numpy(o, "datetime64") || is_numpy(o, "timedelta64"))

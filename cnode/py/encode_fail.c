@@ -2,9 +2,6 @@
 #include "py/encode_private.h"
 #include "py/error.h"
 
-/* A path longer than this is shown by its two ends. */
-enum { PATH_HEAD = 6, PATH_TAIL = 3 };
-
 int pyn_enc_refuse(struct pyn_enc *e, PyObject *class, const char *what, ...)
 {
     va_list args;
@@ -73,26 +70,10 @@ void pyn_enc_in_key(struct pyn_enc *e, PyObject *key)
     add_key_place(e, key, "{key %U}");
 }
 
-/* " at [2]['name']", outermost place first; "" when it was the value itself. New, or NULL. */
-static PyObject *path_text(PyObject *places)
-{
-    Py_ssize_t n = places ? PyList_GET_SIZE(places) : 0;
-    PyObject *text = PyUnicode_FromString(n > 0 ? " at " : "");
-
-    for (Py_ssize_t i = 0; i < n && text; i++) {
-        if (n > PATH_HEAD + PATH_TAIL && i == PATH_HEAD) {
-            i = n - PATH_TAIL;
-            PyUnicode_AppendAndDel(&text, PyUnicode_FromString("..."));
-        }
-        PyUnicode_Append(&text, PyList_GET_ITEM(places, n - 1 - i));
-    }
-    return text;
-}
-
 void pyn_enc_raise(struct pyn_enc *e)
 {
     if (e->refused) {
-        PyObject *path = path_text(e->places);
+        PyObject *path = pyn_path_text(e->places);
 
         if (path && e->what)
             PyErr_Format(e->refused, "cannot convert %U%U", e->what, path);

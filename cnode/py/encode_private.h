@@ -14,6 +14,7 @@
 struct pyn_enc {
     struct pyn_types *ty;
     struct pyn_out *out;
+    bool spare;        /* iterators are not to be consumed */
     unsigned keys;     /* > 0 inside a map key, whose bytes stay together: they are compared */
     PyObject *refused; /* class of our exception (borrowed); NULL while nothing of ours has failed */
     PyObject *what;    /* its text (owned), NULL when memory is out */

@@ -1,6 +1,10 @@
 /* What is none of the common types exactly: subclasses of them, our own types, sets, iterators,
  * buffers (encode_buffer.c), and at last any object by its str(). */
+#include "py/aim.h"
 #include "py/encode_private.h"
+
+/* Others have their turn after so many elements of an iterator. */
+enum { BREATH = 4096 };
 
 static int put_atom_object(struct pyn_enc *e, PyObject *o)
 {
@@ -19,8 +23,9 @@ static int put_term(struct pyn_enc *e, struct pyn_span term)
     return pyn_enc_done(e, term.len);
 }
 
-/* Everything that an iterator gives, one by one: the output's maximum is what ends an endless one. */
-static int put_elements(struct pyn_enc *e, PyObject *it, unsigned depth)
+/* Everything that an iterator gives, one by one. What ends an endless one is an interrupt, or the output's maximum.
+ * open: who changes what is iterated over meanwhile does no harm, so that others may run. */
+static int put_elements(struct pyn_enc *e, PyObject *it, unsigned depth, bool open)
 {
     size_t at = e->out->buf.len, count = 0;
 
@@ -35,6 +40,8 @@ static int put_elements(struct pyn_enc *e, PyObject *it, unsigned depth)
             pyn_enc_at_index(e, (Py_ssize_t)count);
             return -1;
         }
+        if (open && count % BREATH == BREATH - 1 && pyn_aim_breathe() < 0)
+            return -1;
     }
     return PyErr_Occurred() ? -1 : pyn_enc_close_list(e, at, count);
 }
@@ -49,7 +56,7 @@ static int put_iterable(struct pyn_enc *e, PyObject *o, unsigned depth)
     it = PyObject_GetIter(o);
     if (!it)
         return -1;
-    rc = put_elements(e, it, depth);
+    rc = put_elements(e, it, depth, !PyAnySet_Check(o));
     Py_DECREF(it);
     return rc;
 }
@@ -117,7 +124,7 @@ int pyn_enc_rare(struct pyn_enc *e, PyObject *o, unsigned depth)
         return put_bytearray(e, o);
     if (PyObject_CheckBuffer(o))
         return pyn_enc_buffer(e, o, depth);
-    if (PyIter_Check(o))
+    if (PyIter_Check(o) && Py_TYPE(o)->tp_iter && !e->spare) /* one that can be iterated over, too */
         return put_iterable(e, o, depth);
     return pyn_enc_text_of(e, o);
 }

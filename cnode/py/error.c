@@ -31,6 +31,24 @@ PyObject *pyn_short_repr(PyObject *o)
     return repr;
 }
 
+/* A path longer than this is shown by its two ends. */
+enum { PATH_HEAD = 6, PATH_TAIL = 3 };
+
+PyObject *pyn_path_text(PyObject *places)
+{
+    Py_ssize_t n = places ? PyList_GET_SIZE(places) : 0;
+    PyObject *text = PyUnicode_FromString(n > 0 ? " at " : "");
+
+    for (Py_ssize_t i = 0; i < n && text; i++) {
+        if (n > PATH_HEAD + PATH_TAIL && i == PATH_HEAD) {
+            i = n - PATH_TAIL;
+            PyUnicode_AppendAndDel(&text, PyUnicode_FromString("..."));
+        }
+        PyUnicode_Append(&text, PyList_GET_ITEM(places, n - 1 - i));
+    }
+    return text;
+}
+
 /* UTF-8 as a new bytes object; NULL, with no exception left, when that cannot be had. */
 static PyObject *utf8_of(PyObject *str)
 {

@@ -17,5 +17,8 @@ void pyn_error_line(char *line, size_t size);
 /* A new reference to repr(o), cut to 100 characters; `<type>` when it has no repr. NULL only when memory
  * is out, without an exception. No exception may be set. Attached; Python code may run. */
 PyObject *pyn_short_repr(PyObject *o);
+/* Of a list of str, innermost place first: " at [2]['name']", outermost first; "" when it is NULL or has none. New, or
+ * NULL with an exception. Attached. */
+PyObject *pyn_path_text(PyObject *places);
 
 #endif

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "py/arena.h"
 #include "py/error.h"
+#include "py/imports.h"
 #include "py/leaks.h"
 #include "py/library.h"
 #include "py/module.h"
@@ -318,7 +319,7 @@ int pyn_host_prepare(unsigned number)
     int bad = !dict || !value || PyDict_SetItemString(dict, "pynode.number", value);
 
     Py_XDECREF(value);
-    if (bad || run_bootstrap(number) != 0 || run_preload() != 0)
+    if (bad || pyn_imports_shelter() != 0 || run_bootstrap(number) != 0 || run_preload() != 0)
         return -1;
     return pyn_space_keep_base();
 }

@@ -3,7 +3,6 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "py/error.h"
 #include "py/graveyard.h"
@@ -92,6 +91,7 @@ static bool take_state(struct pyn_seat *s, bool main, char *error, size_t size)
 /* Gives the thread state back, and the interpreter where it is the seat's. Attached before, detached after. */
 static void give_state(struct pyn_seat *s)
 {
+    pyn_aim_leave();
     if (s->owns_interp) {
         Py_EndInterpreter(s->state); /* 3.12 and later return without a lock held (own GIL) */
     } else {
@@ -119,7 +119,7 @@ static bool furnish(struct pyn_seat *s, char *error, size_t size)
     s->types = PyModule_GetState(s->erlang_module);
     s->main_dict = Py_NewRef(PyModule_GetDict(main_module));
     s->names = s->main_dict;
-    s->thread = PyThread_get_thread_ident();
+    pyn_aim_take(&s->aim);
     return true;
 }
 
@@ -151,18 +151,18 @@ static struct pyn_seat *open_seat(const struct pyn_seat *other, bool main, char 
         snprintf(error, size, "out of memory for a seat");
         return NULL;
     }
-    pthread_mutex_init(&s->lock, NULL);
+    pyn_aim_init(&s->aim);
     if (other)
         s->interp = other->interp;
     if (!(other ? join_interpreter(s, other->state->interp, error, size) : take_state(s, main, error, size))) {
-        pthread_mutex_destroy(&s->lock);
+        pyn_aim_free(&s->aim);
         free(s);
         return NULL;
     }
     if (!furnish(s, error, size)) {
         clear_caches(s);
         give_state(s);
-        pthread_mutex_destroy(&s->lock);
+        pyn_aim_free(&s->aim);
         free(s);
         return NULL;
     }
@@ -185,7 +185,7 @@ void pyn_seat_close(struct pyn_seat *s)
     pyn_seat_attach(s);
     clear_caches(s);
     give_state(s);
-    pthread_mutex_destroy(&s->lock);
+    pyn_aim_free(&s->aim);
     free(s);
 }
 
@@ -209,130 +209,30 @@ void pyn_seat_detach(struct pyn_seat *s)
 
 /* ---- interrupts ---- */
 
-/* An interrupt that is still on its way to the call which is put aside, or has ended, must not hit another one: the
- * exception may not have been raised yet. Nobody sets it anew, as the serial has changed. */
-static void recall_interrupt(struct pyn_seat *s)
+struct pyn_mark pyn_seat_begin(struct pyn_seat *s, uint64_t serial)
 {
-    PyThreadState_SetAsyncExc(s->thread, NULL);
-    PyErr_Clear();
+    struct pyn_mark outer = pyn_aim_exchange(&s->aim, (struct pyn_mark){.serial = serial});
+
+    if (outer.interrupted)
+        PyErr_Clear();
+    return outer;
 }
 
-static struct pyn_seat_mark exchange_mark(struct pyn_seat *s, struct pyn_seat_mark next)
+bool pyn_seat_end(struct pyn_seat *s, struct pyn_mark outer)
 {
-    struct pyn_seat_mark mark;
+    struct pyn_mark mark = pyn_aim_exchange(&s->aim, outer);
 
-    pthread_mutex_lock(&s->lock);
-    mark = s->mark;
-    s->mark = next;
-    pthread_mutex_unlock(&s->lock);
     if (mark.interrupted)
-        recall_interrupt(s);
-    return mark;
-}
-
-struct pyn_seat_mark pyn_seat_begin(struct pyn_seat *s, uint64_t serial)
-{
-    return exchange_mark(s, (struct pyn_seat_mark){serial, false});
-}
-
-bool pyn_seat_end(struct pyn_seat *s, struct pyn_seat_mark outer)
-{
-    return exchange_mark(s, outer).interrupted;
+        PyErr_Clear();
+    return mark.interrupted;
 }
 
 bool pyn_seat_interrupted(struct pyn_seat *s)
 {
-    bool interrupted;
-
-    pthread_mutex_lock(&s->lock);
-    interrupted = s->mark.interrupted;
-    pthread_mutex_unlock(&s->lock);
-    return interrupted;
-}
-
-/* The Python frame that the seat's thread is in. New reference, or NULL. */
-static PyObject *current_frame(struct pyn_seat *s)
-{
-#ifdef Py_GIL_DISABLED
-    /* Other threads have to stand still for this, which only Python itself can have them do. */
-    PyObject *function = PySys_GetObject("_current_frames"); /* borrowed */
-    PyObject *frames = function ? PyObject_CallNoArgs(function) : NULL;
-    PyObject *ident = frames ? PyLong_FromUnsignedLong(s->thread) : NULL;
-    PyObject *frame = ident ? Py_XNewRef(PyDict_GetItemWithError(frames, ident)) : NULL;
-
-    Py_XDECREF(ident);
-    Py_XDECREF(frames);
-    PyErr_Clear();
-    return frame;
-#else
-    return (PyObject *)PyThreadState_GetFrame(s->state);
-#endif
-}
-
-/* How far up the caller of a library function is looked for. */
-enum { FRAMES_UP = 16 };
-
-static bool is_of(PyObject *frame, const char *file, const char *function)
-{
-    PyCodeObject *code = PyFrame_GetCode((PyFrameObject *)frame);
-    bool is = PyUnicode_CompareWithASCIIString(code->co_filename, file) == 0 &&
-              (!function || PyUnicode_CompareWithASCIIString(code->co_name, function) == 0);
-
-    Py_DECREF(code);
-    return is;
-}
-
-/* The thread is where an exception would do harm beyond its call. Either in the code of the import system itself: a
- * lock might never be released, and whoever imports that module would wait for ever. Or on its way to give a coroutine
- * to an event loop: the loop might be half made, and what waits there would never begin.
- * Attached to the interpreter. */
-static bool is_sheltered(struct pyn_seat *s)
-{
-    PyObject *frame = current_frame(s);
-    bool sheltered = frame && is_of(frame, "<frozen importlib._bootstrap>", NULL);
-
-    for (int i = 0; frame && !sheltered && i < FRAMES_UP; i++) {
-        PyObject *back = (PyObject *)PyFrame_GetBack((PyFrameObject *)frame);
-        sheltered = is_of(frame, "<_pynode_loop>", "start");
-        Py_DECREF(frame);
-        frame = back;
-    }
-    Py_XDECREF(frame);
-    return sheltered;
-}
-
-enum attempt { RAISED, TOO_LATE, NOT_NOW };
-
-static enum attempt try_interrupt(struct pyn_seat *s, uint64_t serial)
-{
-    enum attempt result = TOO_LATE;
-    bool sheltered = is_sheltered(s);
-
-    pthread_mutex_lock(&s->lock);
-    if (s->mark.serial == serial && sheltered)
-        result = NOT_NOW;
-    else if (s->mark.serial == serial && PyThreadState_SetAsyncExc(s->thread, PyExc_KeyboardInterrupt) == 1)
-        result = RAISED;
-    s->mark.interrupted = s->mark.interrupted || result == RAISED;
-    pthread_mutex_unlock(&s->lock);
-    return result;
+    return pyn_aim_look(&s->aim).interrupted;
 }
 
 bool pyn_seat_interrupt(struct pyn_seat *s, uint64_t serial)
 {
-    /* SetAsyncExc finds only threads of the interpreter that its caller is attached to. */
-    PyThreadState *state = PyThreadState_New(s->state->interp);
-    enum attempt result;
-
-    if (!state)
-        return false;
-    PyEval_RestoreThread(state);
-    while ((result = try_interrupt(s, serial)) == NOT_NOW) {
-        Py_BEGIN_ALLOW_THREADS
-        usleep(1000);
-        Py_END_ALLOW_THREADS
-    }
-    PyThreadState_Clear(state);
-    PyThreadState_DeleteCurrent();
-    return result == RAISED;
+    return pyn_aim_interrupt(&s->aim, s->state->interp, serial);
 }

@@ -5,6 +5,7 @@
 #define PYN_PY_INTERP_H
 
 #include "base/defs.h"
+#include "py/mark.h"
 
 struct pyn_seat;
 
@@ -23,21 +24,14 @@ unsigned pyn_seat_interp(const struct pyn_seat *s);
 void pyn_seat_attach(struct pyn_seat *s);
 void pyn_seat_detach(struct pyn_seat *s);
 
-/* What a nested call puts aside of the one that it is nested in. */
-struct pyn_seat_mark {
-    uint64_t serial;
-    bool interrupted;
-};
-
 /* Marks the beginning and the end of the call `serial` (never 0), so that an interrupt reaches this call and no
  * other. Calls nest: _end is given what _begin returned, and the outer call is the current one again. _end returns true
  * when the call was interrupted, and makes sure that nothing of the interrupt is left. Attached. */
-PYN_MUSTCHECK struct pyn_seat_mark pyn_seat_begin(struct pyn_seat *s, uint64_t serial);
-bool pyn_seat_end(struct pyn_seat *s, struct pyn_seat_mark outer);
+PYN_MUSTCHECK struct pyn_mark pyn_seat_begin(struct pyn_seat *s, uint64_t serial);
+bool pyn_seat_end(struct pyn_seat *s, struct pyn_mark outer);
 
-/* Raises KeyboardInterrupt in the thread of the seat if it still runs the call `serial`. Waits for the interpreter,
- * which a C call may hold for long, and until the thread is out of the import system's own code; so it is called by a
- * thread that has nothing else to do. true: it was raised. */
+/* Raises KeyboardInterrupt in the thread of the seat if it still runs the call `serial`, see pyn_aim_interrupt. true:
+ * it was raised. */
 bool pyn_seat_interrupt(struct pyn_seat *s, uint64_t serial);
 
 #endif

@@ -2,8 +2,7 @@
 #ifndef PYN_PY_INTERP_PRIVATE_H
 #define PYN_PY_INTERP_PRIVATE_H
 
-#include <pthread.h>
-
+#include "py/aim.h"
 #include "py/host_private.h"
 #include "py/interp.h"
 #include "py/types.h"
@@ -34,7 +33,6 @@ struct pyn_seat {
     PyThreadState *state; /* this thread's, in its interpreter */
     unsigned interp;
     bool owns_interp;
-    unsigned long thread;    /* as PyThreadState_SetAsyncExc wants it */
     struct pyn_types *types; /* borrowed from erlang_module */
     PyObject *erlang_module; /* owned */
     PyObject *main_dict;     /* owned: of __main__ */
@@ -44,9 +42,7 @@ struct pyn_seat {
     PyObject *new_names;     /* owned list: what the last exec bound; NULL where nobody asks */
     struct pyn_target targets[PYN_TARGETS];
     struct pyn_code codes[PYN_CODES];
-
-    pthread_mutex_t lock;      /* guards mark; innermost: only SetAsyncExc is called under it */
-    struct pyn_seat_mark mark; /* the call that runs; serial 0: none */
+    struct pyn_aim aim; /* the call that runs */
 };
 
 /* The call that runs was interrupted: for loops in C, which no exception of another thread reaches. */

@@ -19,7 +19,7 @@ static bool can_be_awaited(PyObject *value)
 static PyObject *convert(struct pyn_seat *s, const char *name, PyObject *value)
 {
     PyObject *module = loop_module(s);
-    PyObject *result = module ? PyObject_CallMethod(module, name, "O", value) : NULL;
+    PyObject *result = module ? PyObject_CallMethod(module, name, "(O)", value) : NULL;
 
     Py_DECREF(value);
     return result;
@@ -29,10 +29,16 @@ static PyObject *convert(struct pyn_seat *s, const char *name, PyObject *value)
 static bool start(struct pyn_seat *s, const struct pyn_call *call, const struct pyn_coroutines *c, uint64_t request,
                   const struct pyn_place *place, PyObject *value)
 {
-    PyObject *done = PyObject_CallMethod(s->loop_module, "start", "IKKOO", place->number,
-                                         (unsigned long long)place->loop, (unsigned long long)request, value,
-                                         call->traceback ? Py_True : Py_False);
+    PyObject *done = NULL;
+    bool before;
 
+    /* An interrupt might leave the loop half made, and what waits there would never begin. */
+    if (pyn_aim_go(true, &before) == 0) {
+        done = PyObject_CallMethod(s->loop_module, "start", "IKKOO", place->number, (unsigned long long)place->loop,
+                                   (unsigned long long)request, value, call->traceback ? Py_True : Py_False);
+        if (pyn_aim_back(before) < 0)
+            Py_CLEAR(done);
+    }
     Py_DECREF(value);
     Py_XDECREF(done);
     if (done)

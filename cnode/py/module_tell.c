@@ -13,7 +13,7 @@
 /* -1 with an exception. */
 static int write_term(struct pyn_types *ty, PyObject *term, struct pyn_out *out)
 {
-    if (pyn_encode(ty, term, out) != 0)
+    if (pyn_encode_sparing(ty, term, out) != 0)
         return -1;
     if (pyn_out_fits(out))
         return 0;

@@ -1,20 +1,18 @@
 #include "py/runner.h"
 
-#include <pthread.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
 #include "base/forked.h"
+#include "py/aim.h"
 #include "py/module.h"
 
 #define CAPSULE "erlang.runner"
 
 struct pyn_runner {
     PyInterpreterState *interp;
-    unsigned long thread;  /* as PyThreadState_SetAsyncExc wants it */
     struct pyn_loop *loop; /* NULL: closed; the loop's thread */
-    pthread_mutex_t lock;  /* guards mark; innermost: only SetAsyncExc is called under it */
-    struct pyn_step_mark mark;
+    struct pyn_aim aim;    /* the step that runs */
 };
 
 static const struct pyn_coroutines *current;
@@ -35,7 +33,7 @@ static void free_runner(PyObject *capsule)
 {
     struct pyn_runner *r = PyCapsule_GetPointer(capsule, CAPSULE);
 
-    pthread_mutex_destroy(&r->lock);
+    pyn_aim_free(&r->aim);
     free(r);
 }
 
@@ -47,10 +45,10 @@ PyObject *pyn_runner_new(void)
     if (!r)
         return PyErr_NoMemory();
     r->interp = PyInterpreterState_Get();
-    pthread_mutex_init(&r->lock, NULL);
+    pyn_aim_init(&r->aim);
     capsule = PyCapsule_New(r, CAPSULE, free_runner);
     if (!capsule) {
-        pthread_mutex_destroy(&r->lock);
+        pyn_aim_free(&r->aim);
         free(r);
     }
     return capsule;
@@ -78,9 +76,11 @@ static _Thread_local uint64_t this_request;
 
 void pyn_runner_enter(struct pyn_runner *r)
 {
-    this_runner = r;
     if (r)
-        r->thread = PyThread_get_thread_ident();
+        pyn_aim_take(&r->aim);
+    else if (this_runner) /* else it is a worker that has made the loop in vain */
+        pyn_aim_leave();
+    this_runner = r;
 }
 
 struct pyn_loop *pyn_runner_loop(void)
@@ -115,53 +115,31 @@ uint64_t pyn_runner_request(void)
 
 /* ---- steps and interrupts ---- */
 
-static struct pyn_step_mark exchange_mark(struct pyn_runner *r, struct pyn_step_mark next)
+static struct pyn_mark exchange_mark(struct pyn_runner *r, struct pyn_mark next)
 {
-    struct pyn_step_mark mark;
-
-    pthread_mutex_lock(&r->lock);
-    mark = r->mark;
-    r->mark = next;
-    pthread_mutex_unlock(&r->lock);
-    this_request = next.request;
-    if (mark.interrupted) /* it may not have been raised yet; nobody sets it anew, as the mark has changed */
-        PyThreadState_SetAsyncExc(r->thread, NULL);
-    return mark;
+    this_request = next.serial;
+    return pyn_aim_exchange(&r->aim, next);
 }
 
-struct pyn_step_mark pyn_runner_begin(struct pyn_runner *r, uint64_t request)
+struct pyn_mark pyn_runner_begin(struct pyn_runner *r, uint64_t request)
 {
-    return exchange_mark(r, (struct pyn_step_mark){request, pyn_now(), false});
+    return exchange_mark(r, (struct pyn_mark){.serial = request, .since = pyn_now()});
 }
 
-void pyn_runner_end(struct pyn_runner *r, struct pyn_step_mark outer)
+void pyn_runner_end(struct pyn_runner *r, struct pyn_mark outer)
 {
     exchange_mark(r, outer);
 }
 
 uint64_t pyn_runner_look(struct pyn_runner *r, uint64_t *since)
 {
-    uint64_t request;
+    struct pyn_mark mark = pyn_aim_look(&r->aim);
 
-    pthread_mutex_lock(&r->lock);
-    request = r->mark.request;
-    *since = r->mark.since;
-    pthread_mutex_unlock(&r->lock);
-    return request;
+    *since = mark.since;
+    return mark.serial;
 }
 
 void pyn_runner_interrupt(struct pyn_runner *r, uint64_t request)
 {
-    /* SetAsyncExc finds only threads of the interpreter that its caller is attached to. */
-    PyThreadState *state = PyThreadState_New(r->interp);
-
-    if (!state)
-        return;
-    PyEval_RestoreThread(state);
-    pthread_mutex_lock(&r->lock);
-    if (r->mark.request == request && PyThreadState_SetAsyncExc(r->thread, PyExc_KeyboardInterrupt) == 1)
-        r->mark.interrupted = true;
-    pthread_mutex_unlock(&r->lock);
-    PyThreadState_Clear(state);
-    PyThreadState_DeleteCurrent();
+    (void)pyn_aim_interrupt(&r->aim, r->interp, request);
 }

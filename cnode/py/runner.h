@@ -6,13 +6,7 @@
 #include <Python.h>
 
 #include "py/coroutines.h"
-
-/* One step of a task: from one await to the next. */
-struct pyn_step_mark {
-    uint64_t request; /* 0: none */
-    uint64_t since;
-    bool interrupted;
-};
+#include "py/mark.h"
 
 /* A new runner in a capsule, which owns it; NULL with an exception. */
 PyObject *pyn_runner_new(void);
@@ -23,10 +17,10 @@ void pyn_runner_set_loop(struct pyn_runner *r, struct pyn_loop *loop);
 /* The calling thread is the loop's, from now on; NULL: no more. Attached. */
 void pyn_runner_enter(struct pyn_runner *r);
 
-/* A step begins or ends: they nest. _begin returns what _end wants; after _end nothing is left of an interrupt that was
- * meant for the step. On the loop's thread, attached. */
-struct pyn_step_mark pyn_runner_begin(struct pyn_runner *r, uint64_t request);
-void pyn_runner_end(struct pyn_runner *r, struct pyn_step_mark outer);
+/* A step of a task, from one await to the next, begins or ends: they nest. _begin returns what _end wants; after _end
+ * nothing is left of an interrupt that was meant for the step. On the loop's thread, attached. */
+struct pyn_mark pyn_runner_begin(struct pyn_runner *r, uint64_t request);
+void pyn_runner_end(struct pyn_runner *r, struct pyn_mark outer);
 /* The request of the step that this thread runs; 0: none. Nothing is looked up. */
 uint64_t pyn_runner_step_request(void);
 

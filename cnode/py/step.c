@@ -93,7 +93,7 @@ static bool failed(struct step *s)
 static PySendResult step_send(PyObject *self, PyObject *arg, PyObject **result)
 {
     struct step *s = (struct step *)self;
-    struct pyn_step_mark outer = pyn_runner_begin(s->runner, s->request);
+    struct pyn_mark outer = pyn_runner_begin(s->runner, s->request);
     PySendResult how = PyIter_Send(s->coro, arg, result);
 
     pyn_child_ends();
@@ -152,7 +152,7 @@ static PyObject *thrown_end(struct step *s)
 static PyObject *throw_method(PyObject *self, PyObject *args)
 {
     struct step *s = (struct step *)self;
-    struct pyn_step_mark outer = pyn_runner_begin(s->runner, s->request);
+    struct pyn_mark outer = pyn_runner_begin(s->runner, s->request);
     PyObject *method = PyObject_GetAttrString(s->coro, "throw");
     PyObject *result = method ? PyObject_CallObject(method, args) : NULL;
 

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "py/compat.h"
+
 /* ---- names ---- */
 
 static bool key_matches(const struct pyn_target *t, uint64_t hash, struct pyn_span m, struct pyn_span f)
@@ -43,27 +45,44 @@ out:
     return tuple;
 }
 
-static int fill_target(struct pyn_target *t, uint64_t hash, struct pyn_span m, struct pyn_span f)
+static void free_target(struct pyn_target *t)
 {
     free(t->key);
-    Py_CLEAR(t->module);
-    Py_CLEAR(t->path);
-    t->hash = 0;
-    t->key = malloc(m.len + 1 + f.len);
+    Py_XDECREF(t->module);
+    Py_XDECREF(t->path);
+}
+
+/* false with an exception: *t holds what was made until then. */
+static bool make_target(struct pyn_target *t, uint64_t hash, struct pyn_span m, struct pyn_span f)
+{
+    *t = (struct pyn_target){.hash = hash ? hash : 1, .key_len = m.len + 1 + f.len};
+    t->key = malloc(t->key_len);
     t->module = interned(m);
     t->path = split_path(f);
+    t->is_main = pyn_span_is(m, "__main__");
     if (!t->key || !t->module || !t->path) {
         if (!PyErr_Occurred())
             PyErr_NoMemory();
-        return -1;
+        return false;
     }
     memcpy(t->key, m.ptr, m.len);
     t->key[m.len] = 0xff; /* no byte of UTF-8 */
     memcpy(t->key + m.len + 1, f.ptr, f.len);
-    t->key_len = m.len + 1 + f.len;
-    t->is_main = pyn_span_is(m, "__main__");
-    t->hash = hash ? hash : 1;
-    return 0;
+    return true;
+}
+
+/* What makes an object may run the garbage collector, that a destructor, and that a call which is nested in this one
+ * and fills the same entry. So the entry is exchanged as a whole, when nothing is left to be made. */
+static int fill_target(struct pyn_target *t, uint64_t hash, struct pyn_span m, struct pyn_span f)
+{
+    struct pyn_target made, old;
+    bool ok = make_target(&made, hash, m, f);
+
+    old = ok ? *t : made;
+    if (ok)
+        *t = made;
+    free_target(&old);
+    return ok ? 0 : -1;
 }
 
 /* ---- lookups ---- */
@@ -167,13 +186,11 @@ static PyObject *find_in_module(struct pyn_seat *s, PyObject *name, PyObject *at
 /* The first name of a call to __main__: missing there is a NameError, as it would be in code that runs there. */
 static PyObject *find_in_main(struct pyn_seat *s, PyObject *name)
 {
-    PyObject *value = PyDict_GetItemWithError(s->names, name); /* borrowed */
+    PyObject *value;
 
-    if (value)
-        return Py_NewRef(value);
-    if (!PyErr_Occurred())
+    if (pyn_dict_get(s->names, name, &value) == 0)
         PyErr_Format(PyExc_NameError, "name '%U' is not defined", name);
-    return NULL;
+    return value;
 }
 
 PyObject *pyn_target_find(struct pyn_seat *s, struct pyn_span m, struct pyn_span f, bool *refused)
@@ -206,7 +223,7 @@ PyObject *pyn_target_find(struct pyn_seat *s, struct pyn_span m, struct pyn_span
 PyObject *pyn_code_find(struct pyn_seat *s, struct pyn_span source, int start)
 {
     uint64_t hash = pyn_span_hash(source, (uint64_t)start) | 1;
-    struct pyn_code *c = &s->codes[hash / 2 % PYN_CODES];
+    struct pyn_code *c = &s->codes[hash / 2 % PYN_CODES], old;
     PyObject *code;
     char *text;
 
@@ -228,10 +245,10 @@ PyObject *pyn_code_find(struct pyn_seat *s, struct pyn_span source, int start)
         free(text);
         return code;
     }
-    free(c->key);
-    Py_XSETREF(c->code, Py_NewRef(code));
-    c->key = (uint8_t *)text;
-    c->key_len = source.len + 1;
-    c->hash = hash;
+    /* As in fill_target: letting go of the old code may run Python code, which finds a whole entry. */
+    old = *c;
+    *c = (struct pyn_code){hash, (uint8_t *)text, source.len + 1, Py_NewRef(code)};
+    free(old.key);
+    Py_XDECREF(old.code);
     return code;
 }

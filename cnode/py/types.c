@@ -21,6 +21,15 @@ static PyObject *atom_of_str(PyTypeObject *type, PyObject *name)
     return atom;
 }
 
+static bool is_short_enough(PyObject *name)
+{
+    if (PyUnicode_GetLength(name) <= ATOM_MAX_CHARS)
+        return true;
+    PyErr_Format(PyExc_ValueError, "an atom has at most %d characters, not %zd", ATOM_MAX_CHARS,
+                 PyUnicode_GetLength(name));
+    return false;
+}
+
 static PyObject *atom_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"name", NULL};
@@ -28,9 +37,8 @@ static PyObject *atom_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "U:Atom", names, &name))
         return NULL;
-    if (PyUnicode_GetLength(name) > ATOM_MAX_CHARS)
-        return PyErr_Format(PyExc_ValueError, "an atom has at most %d characters, not %zd", ATOM_MAX_CHARS,
-                            PyUnicode_GetLength(name));
+    if (!is_short_enough(name))
+        return NULL;
     utf8 = PyUnicode_AsUTF8String(name); /* surrogates have no UTF-8: the error says so */
     if (!utf8)
         return NULL;
@@ -65,7 +73,7 @@ PyObject *pyn_atom_new(struct pyn_types *ty, struct pyn_span utf8)
 {
     PyObject *name = PyUnicode_DecodeUTF8((const char *)utf8.ptr, (Py_ssize_t)utf8.len, NULL), *atom = NULL;
 
-    if (name)
+    if (name && is_short_enough(name))
         atom = atom_of_str(ty->atom, name);
     Py_XDECREF(name);
     return atom;

@@ -242,7 +242,7 @@ void pyn_bind_open(struct pyn_service *s, struct pyn_worker *w, struct pyn_reque
 void pyn_bind_close(struct pyn_service *s, struct pyn_worker *w, struct pyn_request *r)
 {
     struct pyn_desk *d = w->seat;
-    struct pyn_seat_mark outer = pyn_seat_begin(d->seat, r->id);
+    struct pyn_mark outer = pyn_seat_begin(d->seat, r->id);
 
     pyn_space_close(d->seat);
     (void)pyn_seat_end(d->seat, outer);

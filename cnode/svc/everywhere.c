@@ -185,7 +185,7 @@ static void run_missed(struct pyn_service *s, struct pyn_worker *w, struct pyn_e
 {
     struct pyn_desk *d = w->seat;
     enum pyn_call_outcome outcome;
-    struct pyn_seat_mark outer;
+    struct pyn_mark outer;
     struct pyn_out out;
     bool outer_space;
 

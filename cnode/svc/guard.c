@@ -19,9 +19,13 @@ enum { QUIET_TICKS = 20, MAX_PICKED = 128 };
 #define WATCH_AFTER (20 * PYN_MS)
 /* Closing a context runs destructors; it may take so long. */
 #define CLOSE_LIMIT (5 * PYN_SECOND)
-/* A request that was interrupted is interrupted again after this long, and its worker is given up after that. */
+/* A request that was interrupted is interrupted again after this long, and its worker is given up after that: counted
+ * from when the interrupt reached it, as on a busy machine that may take its time. */
 #define INTERRUPT_AGAIN (150 * PYN_MS)
 #define GIVE_UP (250 * PYN_MS)
+/* One that no interrupt reaches (C code keeps the interpreter, or an import takes long) is given up so long after it
+ * was called off. */
+#define GIVE_UP_UNREACHED PYN_SECOND
 /* A generator that was called off has this long to come to its next item, where it is closed without an interrupt. */
 #define GRACE (20 * PYN_MS)
 
@@ -38,8 +42,11 @@ static void *interrupt_main(void *arg)
     struct interrupt *i = arg;
 
     pyn_thread_name("pyn-intr");
-    if (pyn_seat_interrupt(i->desk->seat, i->request->id))
+    if (pyn_seat_interrupt(i->desk->seat, i->request->id)) {
+        if (atomic_load(&i->request->interrupts) == 0)
+            atomic_store(&i->request->reached_at, pyn_now());
         atomic_fetch_add(&i->request->interrupts, 1);
+    }
     atomic_fetch_sub(&i->desk->interrupters, 1);
     atomic_fetch_sub(&i->service->interrupters, 1);
     pyn_request_unref(i->request);
@@ -95,20 +102,27 @@ static void pick_for_watch(struct picked *p, struct pyn_request *r)
     p->watch[p->watch_count++] = pyn_request_ref(r);
 }
 
+static uint64_t passed(uint64_t since, uint64_t now)
+{
+    return now > since ? now - since : 0;
+}
+
 /* Under the worker's lock. The request has been called off: see to it that its worker comes back. */
 static void press(struct picked *p, struct pyn_worker *w, struct pyn_request *r)
 {
     unsigned interrupts = atomic_load(&r->interrupts);
-    uint64_t since;
+    uint64_t off, reached;
 
     if (r->called_off_at == 0)
         r->called_off_at = p->now;
-    since = p->now - r->called_off_at;
-    if (pyn_streaming_sends(r) && r->deadline > p->now && since < GRACE)
+    off = passed(r->called_off_at, p->now);
+    reached = interrupts > 0 ? passed(atomic_load(&r->reached_at), p->now) : 0;
+    if (pyn_streaming_sends(r) && r->deadline > p->now && off < GRACE)
         return;
-    if (interrupts == 0 || (interrupts == 1 && since > INTERRUPT_AGAIN))
+    if (interrupts == 0 || (interrupts == 1 && reached > INTERRUPT_AGAIN))
         start_interrupt(p->service, w->seat, r);
-    if (!r->given_up && since > GIVE_UP && p->stuck_count < MAX_PICKED) {
+    if (!r->given_up && (reached > GIVE_UP || (interrupts == 0 && off > GIVE_UP_UNREACHED)) &&
+        p->stuck_count < MAX_PICKED) {
         r->given_up = true;
         p->stuck[p->stuck_count++] = w;
     }

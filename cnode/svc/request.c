@@ -39,6 +39,7 @@ static void begin_life(struct pyn_request *r)
     atomic_init(&r->off, false);
     atomic_init(&r->asking, 0);
     atomic_init(&r->interrupts, 0);
+    atomic_init(&r->reached_at, 0);
 }
 
 struct pyn_request *pyn_request_new(struct pyn_link *link, struct pyn_block *block, const struct pyn_parsed *p,

@@ -59,8 +59,9 @@ struct pyn_request {
 
     /* The watchdog's own, once it has called the request off. */
     uint64_t called_off_at;
-    bool given_up;          /* its worker does not come back */
-    atomic_uint interrupts; /* how many have reached it */
+    bool given_up;               /* its worker does not come back */
+    atomic_uint interrupts;      /* how many have reached it */
+    _Atomic uint64_t reached_at; /* when the first one did; before it is counted */
 
     void *kept; /* owned: what `to` points to, where the answer comes later */
     struct pyn_late late;

@@ -302,7 +302,7 @@ static void run_request(struct pyn_service *s, struct pyn_worker *w, struct pyn_
 {
     struct pyn_desk *d = w->seat;
     enum pyn_call_outcome outcome;
-    struct pyn_seat_mark outer;
+    struct pyn_mark outer;
     size_t frame = 0;
     bool pins = r->pins && s->pins && !r->context;
     bool interrupted, delivered, outer_space;

@@ -4,12 +4,13 @@
          end_per_testcase/2]).
 -export([bad_arguments/1, bad_options/1, missing/1, values/1, plain_functions/1, exceptions/1, cancelled_by_itself/1,
          awaits/1, await_gives_up/1, await_of_others/1, gathers/1, gather_failures/1, streams/1, stream_failures/1,
-         loops_are_made_when_needed/1, one_loop_per_worker/1, loops_of_some/1, definitions/1, py_call_of_async/1, facade/1, tasks/1,
+         loops_are_made_when_needed/1, one_loop_per_worker/1, no_descriptors/1, loops_of_some/1,
+         definitions/1, py_call_of_async/1, facade/1, tasks/1,
          contexts/1, spans/1, events/1]).
 -export([asking/1, asking_fails/1, asking_many/1, nested_calls/1, nested_coroutines/1, blocking_ask/1,
          asked_by_worker/1, deadline_of_callbacks/1, tidying_up/1, endless_recursion/1, state/1]).
 -export([timeouts/1, timeout_of_queued/1, cancel/1, owner_dies/1, node_of_owner_dies/1, stubborn/1, blocked_loop/1,
-         spinning/1, stuck_loop/1, interrupted_by_reference/1, time_of_plain_part/1]).
+         spinning/1, importing/1, stuck_loop/1, interrupted_by_reference/1, time_of_plain_part/1]).
 -export([ten_thousand/1, overload/1, no_slots/1, killed/1, drains/1, stops/1, stop_with_blocked_loop/1, no_nodes/1,
          from_a_stock_node/1, refused_modules/1]).
 -include_lib("stdlib/include/assert.hrl").
@@ -27,8 +28,9 @@ groups() ->
      {asking, [], [asking, asking_fails, asking_many, nested_calls, nested_coroutines, blocking_ask, asked_by_worker,
                    deadline_of_callbacks, tidying_up, endless_recursion, state]},
      {ending, [], [timeouts, timeout_of_queued, cancel, owner_dies, node_of_owner_dies, stubborn, blocked_loop, spinning,
-                   stuck_loop, interrupted_by_reference, time_of_plain_part]},
-     {own, [], [loops_are_made_when_needed, one_loop_per_worker, loops_of_some, ten_thousand, overload, no_slots, killed, drains, stops,
+                   importing, stuck_loop, interrupted_by_reference, time_of_plain_part]},
+     {own, [], [loops_are_made_when_needed, one_loop_per_worker, loops_of_some, no_descriptors,
+                ten_thousand, overload, no_slots, killed, drains, stops,
                 stop_with_blocked_loop, no_nodes, from_a_stock_node, refused_modules]}].
 
 init_per_suite(Config) -> Config.
@@ -195,6 +197,7 @@ streams(_Config) ->
     {ok, []} = py:async_stream(t_aio, numbers, [0]),
     {ok, [0, 1, 2]} = py:async_stream(t_aio, plain_numbers, [3]),
     {ok, [7]} = py:async_stream(t_aio, plain, [7]),
+    [{ok, [Tuple]} = py:async_stream(t_aio, a_tuple, [tuple_to_list(Tuple)]) || Tuple <- [{}, {7}, {1, 2}]],
     {ok, [[0, 1, 2]]} = py:async_stream(t_aio, list_of, [3]),
     {ok, [0, 1, 2]} = py:async_stream(t_aio, later_numbers, [3]),
     Expected = {ok, lists:seq(0, 4999)},
@@ -327,6 +330,7 @@ nested_calls(_Config) ->
     ok = py:register_function(sqrt, fun([X]) -> {ok, R} = py:call(math, sqrt, [X]), R end),
     {ok, 3.0} = await(t_aio, ask, [sqrt, 9]),
     {ok, 3.0} = await(t_aio, ask_blocking, [sqrt, 9]),
+    {ok, [3.0, 4.0]} = await(t_aio, ask_as_task, [sqrt, [9, 16]]),
     ok = py:exec(<<"async def nested_here(x):\n    import erlang\n    return await erlang.async_call('here', x)\n"
                    "def plus_one(x):\n    return x + 1">>),
     ok = py:register_function(here, fun([X]) -> {ok, R} = py:call('__main__', plus_one, [X]), R end),
@@ -335,7 +339,10 @@ nested_calls(_Config) ->
     ok = py:register_function(coroutine, fun([X]) -> {ok, R} = await(t_aio, ask, [here, X]), R end),
     {ok, 8} = py:call(t_aio, ask_plain, [coroutine, 7]),
     ok = py:exec(<<"def outer(x):\n    import erlang\n    return erlang.call('coroutine', x)">>),
-    {ok, 8} = py:call('__main__', outer, [7]).
+    {ok, 8} = py:call('__main__', outer, [7]),
+    %% A loop that a plain function has made, on its worker; what is nested there makes one itself.
+    ok = py:register_function(add_by_run, fun([A, B]) -> {ok, R} = py:call(t_aio, add_by_run, [A, B]), R end),
+    {ok, [3, true]} = py:call(t_aio, ask_by_run, [add_by_run, 1, 2]).
 
 nested_coroutines(_Config) ->
     ok = py:register_function(down, fun
@@ -525,6 +532,15 @@ spinning(_Config) ->
          [{ok, 3} = await(t_aio, add, [1, 2]) || _ <- [1, 2]]
      end || F <- [spin, spin_in_task, spin_after_cancel]].
 
+%% The import system itself is not interrupted: its locks would be held for ever.
+importing(Config) ->
+    File = list_to_binary(filename:join(proplists:get_value(priv_dir, Config), pyn_ct:unique("file"))),
+    {error, timeout} = gen_server:call({py, app_ct:pynode()}, {call, t_finder, look_in_loop, [File, 0.5], #{},
+                                                                #{async => true, timeout => 50}}),
+    pyn_ct:wait_until(fun() -> file:read_file(File) =:= {ok, <<"begun ended">>} end),
+    none_left(),
+    {error, {'ModuleNotFoundError', _}} = await(t_finder, look_in_loop, [<<File/binary, "_2">>, 0]).
+
 %% What cannot be interrupted: another loop takes the place of that one.
 stuck_loop(_Config) ->
     Node = app_ct:pynode(),
@@ -579,6 +595,20 @@ loops_of_some(_Config) ->
     end) || _ <- lists:seq(1, 6)],
     Expected = case py:execution_mode() of subinterp -> [2, 3, 4]; _ -> [2] end,
     true = lists:member(info(loops), Expected).
+
+%% The caller is told why there is no loop; there is one as soon as there can be.
+no_descriptors(_Config) ->
+    ok = app_ct:start(app_ct:workers(1)),
+    {ok, 1} = py:call(t_aio, plain, [1]),
+    [begin
+         {ok, none} = py:call(t_aio, take_descriptors, [Spare]),
+         {error, {Error, _}} = await(t_aio, add, [1, 2]),
+         true = lists:member(Error, ['OSError', 'RuntimeError']),
+         0 = info(loops),
+         {ok, none} = py:call(t_aio, give_descriptors, [])
+     end || Spare <- [0, 1, 2]],
+    {ok, 3} = await(t_aio, add, [1, 2]),
+    1 = info(loops).
 
 in_another_process(Fun) ->
     {_, Ref} = spawn_monitor(Fun),

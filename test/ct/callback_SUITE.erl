@@ -16,7 +16,7 @@ groups() ->
              nested_calls_take_no_slot, nested_async_calls, concurrent_callbacks, reentrant_100, own_threads,
              asked_for_threads, threads_end_with_their_call, threads_go_on, bind_in_callback, threads_nested, messages,
              process_restarts],
-    [{one_worker, [], Cases},
+    [{one_worker, [], Cases ++ [collector_in_lookup]},
      {many_workers, [], Cases ++ [threads_64, threads_too_deep]},
      {limits, [], [max_callbacks, max_callbacks_nested, max_callbacks_cancelled]}].
 
@@ -351,6 +351,17 @@ main_of_the_chain(_) ->
     Pids = [spawn_link(fun() -> Work(N) end) || N <- lists:seq(1, 8)],
     [receive {done, N} -> ok end || N <- lists:seq(1, length(Pids))].
 
+%% A collector that runs while the names of a call are looked up runs a destructor, whose callback makes so many other
+%% calls on that worker that they take every place where names are kept.
+collector_in_lookup(_) ->
+    Names = [list_to_atom("name_" ++ integer_to_list(N)) || N <- lists:seq(1, 3000)],
+    ok = py:register_function(look_up, fun([]) -> [py:call(t_names, Name, []) || Name <- Names], length(Names) end),
+    {ok, <<"name_0">>} = py:call(t_names, name_0, []),
+    {ok, none} = py:call(t_callbacks, collect_at_next_list, []),
+    ?assertEqual({ok, <<"the right one">>}, py:call(t_callbacks, own_name, [])),
+    ?assertEqual({ok, <<"the right one">>}, py:call(t_callbacks, own_name, [])),
+    ?assertEqual({ok, [3000]}, py:call(t_callbacks, collected, [])).
+
 nested_calls_take_no_slot(Config) ->
     Max = py_semaphore:max_concurrent(),
     nested_example(Config),
@@ -586,6 +597,9 @@ messages(_) ->
     {ok, none} = py:call(t_callbacks, send, [{callback_SUITE_process, node()}, 3]),
     receive 3 -> ok after 5000 -> ct:fail(no_message) end,
     [{error, {'TypeError', _}} = py:call(t_callbacks, send, [To, 1]) || To <- [5, none, [1], {1, 2, 3}, {a, 1}, <<255>>, #{}]],
+    Long = binary:copy(<<"x">>, 300), % no atom
+    [?assertEqual({error, {'ValueError', "an atom has at most 255 characters, not 300"}}, py:call(t_callbacks, send, [To, 1]))
+     || To <- [Long, {Long, atom_to_binary(node())}, {<<"a">>, Long}]],
     %% Nobody there: no error.
     {ok, none} = py:call(t_callbacks, send, [<<"nobody_of_that_name">>, 1]),
     {ok, none} = py:call(t_callbacks, send, [There, 1]),

@@ -4,7 +4,7 @@
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([timeout_while_sleeping/1, timeout_while_looping/1, timeout_in_eval_and_exec/1, timeout_while_converting/1,
          timeout_while_c_holds_the_lock/1, timeout_of_nothing/1, timeout_errors_of_python/1, many_timeouts/1,
-         late_interrupts/1, late_interrupts_among_others/1, clean_up_code_runs/1, swallowed_interrupts/1,
+         late_interrupts/1, late_interrupts_among_others/1, clean_up_code_runs/1, swallowed_interrupts/1, imports/1,
          stuck_workers_are_replaced/1, too_many_stuck_workers/1, stuck_worker_comes_back/1,
          expired_in_queue/1, cancel_running/1, cancel_by_alias/1, cancel_queued/1, cancel_at_once/1, cancel_nothing/1,
          caller_dies_while_running/1, caller_dies_while_queued/1, node_of_callers_stops/1, node_of_callers_is_killed/1,
@@ -20,7 +20,7 @@ suite() ->
 all() ->
     [timeout_while_sleeping, timeout_while_looping, timeout_in_eval_and_exec, timeout_while_converting,
      timeout_while_c_holds_the_lock, timeout_of_nothing, timeout_errors_of_python, many_timeouts,
-     late_interrupts, late_interrupts_among_others, clean_up_code_runs, swallowed_interrupts,
+     late_interrupts, late_interrupts_among_others, clean_up_code_runs, swallowed_interrupts, imports,
      stuck_workers_are_replaced, too_many_stuck_workers, stuck_worker_comes_back,
      expired_in_queue, cancel_running, cancel_by_alias, cancel_queued, cancel_at_once, cancel_nothing,
      caller_dies_while_running, caller_dies_while_queued, node_of_callers_stops, node_of_callers_is_killed,
@@ -108,6 +108,11 @@ timeout_while_converting(Config) ->
         {error, timeout} = pyn_ct:call(P, {eval, <<"(x for x in iter(int, 1) if x)">>, #{}, 100})
     end),
     idle(Config),
+    %% All of it in C. It does not go on until there is no more room.
+    on_time(100, fun() -> {error, timeout} = pyn_ct:call(P, {eval, <<"__import__('itertools').count()">>, #{}, 100}) end),
+    on_time(0, 800, fun() -> idle(Config) end),
+    on_time(100, fun() -> {error, timeout} = pyn_ct:call(P, {call, itertools, count, [], #{}, #{async => stream, timeout => 100}}) end),
+    on_time(0, 800, fun() -> idle(Config) end),
     on_time(100, fun() ->
         {error, timeout} =
             pyn_ct:call(P, {eval, <<"type('Slow', (), {'__str__': lambda s: [x for x in iter(int, 1)]})()">>, #{}, 100})
@@ -191,6 +196,20 @@ swallowed_interrupts(Config) ->
     on_time(100, fun() -> {error, timeout} = call(Config, swallow, [File, 1000], 100) end),
     pyn_ct:wait_until(fun() -> info(Config, stuck_total) =:= Before + 1 end),
     {ok, 1} = call(Config, echo, [1]).
+
+%% The import system itself is not interrupted, what it runs of a module is. Nobody waits for its locks afterwards.
+imports(Config) ->
+    P = pynode(Config),
+    File = file(Config),
+    on_time(50, fun() -> {error, timeout} = pyn_ct:call(P, {call, t_finder, look, [File, 0.4], #{}, 50}) end),
+    content(File, <<"begun ended">>),
+    idle(Config),
+    {error, {'ModuleNotFoundError', _}} = pyn_ct:call(P, {call, t_finder, look, [file(Config), 0], #{}, 5000}),
+    [begin
+         on_time(100, fun() -> {error, timeout} = pyn_ct:call(P, {call, t_endless, f, [], #{}, 100}) end),
+         idle(Config)
+     end || _ <- [1, 2, 3]],
+    not_stuck(Config).
 
 stuck_workers_are_replaced(Config) ->
     [begin

@@ -100,12 +100,13 @@ chatty_record(_) ->
     ?assert(length(Records) > 1 andalso length(Records) < 100).
 
 odd_attributes(_) ->
-    ?assertEqual({ok, [1, 2, 3]}, py:call(t_logging, extras, [])),
+    ?assertEqual({ok, [1, 2, 3, 4]}, py:call(t_logging, extras, [])),
     {warning, <<"extra">>, #{py_meta := Meta}} = next(),
     ?assertMatch(#{<<"request_id">> := 7, <<"surrogate">> := <<"\\udc80">>, <<"funcName">> := <<"extras">>,
                    <<"user">> := #{<<"name">> := <<"ö"/utf8>>, <<"tags">> := {1, 2.5, none, true}},
                    <<"unprintable">> := <<"<unprintable Unprintable object: RuntimeError>">>,
-                   <<"numbers">> := <<"<list_iterator", _/binary>>, <<"both">> := #{1 := <<"a">>, 1.5 := <<"b">>}}, Meta),
+                   <<"numbers">> := <<"<list_iterator", _/binary>>, <<"both">> := #{1 := <<"a">>, 1.5 := <<"b">>},
+                   <<"inner">> := #{<<"rows">> := [<<"<list_iterator", _/binary>>]}}, Meta),
     ?assert(byte_size(maps:get(<<"large">>, Meta)) < 10000),
     ?assert(byte_size(maps:get(<<"deep">>, Meta)) < 10000).
 

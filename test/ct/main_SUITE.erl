@@ -4,7 +4,7 @@
 -module(main_SUITE).
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([own_definitions/1, own_definitions_under_load/1, many_definers/1, definitions_of_others/1, last_definer/1,
-         same_name_by_two/1, dotted_names/1, failed_exec/1, exec_by_cast/1, redefinition/1, imports_stay/1,
+         same_name_by_two/1, dotted_names/1, rebound_while_called/1, failed_exec/1, exec_by_cast/1, redefinition/1, imports_stay/1,
          locals_do_not_stay/1, callers_are_forgotten/1, forgotten_with_their_node/1, preload/1, preload_fails/1,
          main_of_modules/1, interpreters_are_apart/1]).
 -include_lib("stdlib/include/assert.hrl").
@@ -14,7 +14,7 @@ suite() ->
 
 all() ->
     [own_definitions, own_definitions_under_load, many_definers, definitions_of_others, last_definer,
-     same_name_by_two, dotted_names, failed_exec, exec_by_cast, redefinition, imports_stay,
+     same_name_by_two, dotted_names, rebound_while_called, failed_exec, exec_by_cast, redefinition, imports_stay,
      locals_do_not_stay, callers_are_forgotten, forgotten_with_their_node, preload, preload_fails,
      main_of_modules, interpreters_are_apart].
 
@@ -93,6 +93,22 @@ dotted_names(Config) ->
     {ok, 11} = eval(Config, "len(box.items)").
 
 %% What it bound before it failed is bound, and it is the caller's interpreter from then on.
+%% Without a GIL the object that is called may go while its name is looked up.
+rebound_while_called(Config) ->
+    ok = exec(Config, "class Rebound:\n"
+                      "    def __init__(self, n): self.pad = [n] * 5\n"
+                      "    def __call__(self): return len(self.pad)\n"
+                      "rebound = Rebound(0)\n"
+                      "def rebind(seconds):\n"
+                      "    global rebound\n"
+                      "    import time\n"
+                      "    end = time.monotonic() + seconds\n"
+                      "    while time.monotonic() < end: rebound = Rebound(1)\n"),
+    Callers = [spawn_monitor(fun() -> [{ok, 5} = main(Config, rebound, []) || _ <- lists:seq(1, 2000)] end)
+               || _ <- [1, 2, 3]],
+    {ok, none} = main(Config, rebind, [1.5]),
+    ended(Callers).
+
 failed_exec(Config) ->
     in_other(fun() ->
         {error, {'ZeroDivisionError', _}} = exec(Config, "half = [1]\ndef half_way(): return half\n1 / 0\nnever = 2"),

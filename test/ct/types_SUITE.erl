@@ -64,6 +64,11 @@ integers(Config) ->
     [{ok, N} = call(Config, power, [2, E, P]) || E <- [10, 31, 63, 64, 1000], P <- [-1, 0, 1],
                                                  N <- [pow(2, E) + P]],
     [{ok, true} = call(Config, is_power, [-pow(3, E) + P, -3, E, P]) || E <- [11, 41, 301, 3001], P <- [-1, 0, 1]],
+    {ok, Max} = pyn_ct:call(pynode(Config), {eval, <<"(1 << 4194240) - 1">>}),
+    true = Max =:= (1 bsl 4194240) - 1,
+    {ok, NegMax} = pyn_ct:call(pynode(Config), {eval, <<"1 - (1 << 4194240)">>}),
+    true = NegMax =:= -Max,
+    {error, {'ValueError', _}} = pyn_ct:call(pynode(Config), {eval, <<"-(1 << 4194240)">>}),
     Huge = pow(7, 5000),
     {ok, Huge} = value(Config, many_digits).
 

@@ -1,6 +1,7 @@
 """Coroutines for asyncio_SUITE. What ran and what did not is seen by files, and by messages to processes."""
 import asyncio
 import os
+import resource
 import threading
 import time
 
@@ -119,6 +120,51 @@ def plain(value):
     return value
 
 
+_taken = []
+
+
+def take_descriptors(spare):
+    """Only so many more can be opened."""
+    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+    _taken.append(resource.getrlimit(resource.RLIMIT_NOFILE))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 10, _taken[0][1]))
+    try:
+        while True:
+            _taken.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        pass
+    for _ in range(spare):
+        os.close(_taken.pop())
+
+
+def give_descriptors():
+    while len(_taken) > 1:
+        os.close(_taken.pop())
+    resource.setrlimit(resource.RLIMIT_NOFILE, _taken.pop())
+
+
+def a_tuple(values):
+    return tuple(values)
+
+
+async def ask_as_task(name, values):
+    from erlang_asyncio import create_task, gather
+    return await gather(*(create_task(erlang.async_call(name, value)) for value in values))
+
+
+def add_by_run(a, b):
+    return asyncio.run(add(a, b))
+
+
+def ask_by_run(name, *args):
+    async def main():
+        loop = asyncio.get_running_loop()
+        value = await erlang.async_call(name, *args)
+        return [value, asyncio.get_running_loop() is loop]
+
+    return asyncio.run(main())
+
+
 class Awaitable:
     def __init__(self, value):
         self.value = value
@@ -217,6 +263,8 @@ def facade():
 
     async def main():
         task = ea.create_task(work(5))
+        future = asyncio.get_running_loop().create_future()
+        assert ea.create_task(future) is future
         values = await ea.gather(work(2), work(3))
         return [*values, await ea.wait_for(task, 10), sorted(ea.__all__)]
 

@@ -1,6 +1,7 @@
 """Callbacks, as Python sees them."""
 import asyncio
 import concurrent.futures
+import gc
 import logging
 import random
 import threading
@@ -241,3 +242,39 @@ def nap(seconds):
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         time.sleep(0.005)
+
+
+class Garbage:
+    """In a cycle: it ends when the collector runs."""
+    seen = None
+
+    def __init__(self):
+        self.me = self
+
+    def __del__(self):
+        if Garbage.seen is None:
+            gc.disable()
+            gc.set_threshold(700, 10, 10)
+            Garbage.seen = [erlang.call('look_up')]
+
+
+def collect_at_next_list():
+    """The collector is to run as soon as something is made that it watches; Python's spare objects are used up."""
+    gc.disable()
+    gc.collect()
+    Garbage.seen = None
+    Garbage()
+    Garbage.spare = [[[] for _ in range(300)], [(i,) for i in range(3000)], [(i, i) for i in range(3000)]]
+    gc.set_threshold(1, 1, 1)
+    gc.enable()
+
+
+def own_name():
+    return 'the right one'
+
+
+def collected():
+    Garbage.spare = None
+    gc.enable()
+    gc.collect()  # where it has not run yet, as without a GIL
+    return Garbage.seen

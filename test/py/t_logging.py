@@ -156,11 +156,13 @@ def extras():
     for _ in range(5000):
         deep = [deep]
     numbers = iter([1, 2, 3])
+    inner = iter([4])
     log.warning("extra", extra={
         "request_id": 7, "user": {"name": "ö", "tags": (1, 2.5, None, True)}, "unprintable": Unprintable(),
         "surrogate": "\udc80", "deep": deep, "numbers": numbers, "large": "x" * 2_000_000, "both": {1: "a", 1.5: "b"},
+        "inner": {"rows": [inner]},
     })
-    return list(numbers)
+    return [*numbers, *inner]
 
 
 def flood(count, text="flood %d"):

@@ -124,7 +124,11 @@ static const struct {
      "TypeError: two keys of a map become equal in Python: None"},
     {"6c 00000001 74 00000002 6d 000000c8 61*200 61 01 77 c8 61*200 61 02 6a",
      "TypeError: two keys of a map become equal in Python: "
-     "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa..."},
+     "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa... at [0]"},
+    {"6c 00000001 68 02 61 01 74 00000001 6d 00000001 6b 74 00000001 6a 61 01 6a",
+     "TypeError: map key [] cannot be a key in Python: unhashable type: 'list' at [0][1]['k']"},
+    {"68 03 61 01 61 01 74 00000001 74 00000001 6a 61 01 61 02",
+     "TypeError: map key [] cannot be a key in Python: unhashable type: 'list' at [2]{key}"},
 };
 
 static PyObject *decode(const char *hex)

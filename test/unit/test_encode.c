@@ -33,6 +33,8 @@ static const struct {
     {"-2**64", "6e 09 01 00*8 01"},
     {"256**255 - 1", "6e ff 00 ff*255"},
     {"-256**255", "6f 00000100 01 00*255 01"},
+    {"Odd(2**64)", "6e 09 00 00*8 01"},
+    {"Odd(-2**64)", "6e 09 01 00*8 01"},
     {"enum.IntEnum('E', {'A': 7}).A", "61 07"},
     {"enum.IntFlag('F', {'A': 4}).A", "61 04"},
     {"type('I', (int,), {})(300)", "62 0000012c"},
@@ -128,7 +130,8 @@ static const struct {
     {"['x', bytes(1 << 25)]", "ValueError: cannot convert a value of more than 16777216 bytes at [1]"},
     {"['x', 'y' * (1 << 25)]", "ValueError: cannot convert a value of more than 16777216 bytes at [1]"},
     {"'\\xe9' * (1 << 24)", "ValueError: cannot convert a value of more than 16777216 bytes"},
-    {"1 << (1 << 28)", "ValueError: cannot convert a value of more than 16777216 bytes"},
+    {"[1 << 4194240]", "ValueError: cannot convert an integer of more than 4194240 bits at [0]"},
+    {"-(1 << (1 << 28))", "ValueError: cannot convert an integer of more than 4194240 bits"},
     {"[bytes(1 << 23), bytes(1 << 23)]", "ValueError: cannot convert a value of more than 16777216 bytes at [1]"},
     {"(lambda l: (l.append(l), l)[1])([])",
      "ValueError: cannot convert list nested deeper than 512 levels at [0][0][0][0][0][0]...[0][0][0]"},
@@ -425,7 +428,9 @@ static void prepare(void)
                 "    yield self_giving()\n"
                 "pointers = memoryview((ctypes.POINTER(ctypes.c_int) * 1)())\n"
                 "class Tolist(ctypes.c_int):\n"
-                "    def tolist(self): return [Tolist()]\n");
+                "    def tolist(self): return [Tolist()]\n"
+                "class Odd(int):\n"
+                "    def __abs__(self): return 'x' * 3 if self > 0 else -5\n");
 }
 
 #define COUNT(table) ((int)(sizeof(table) / sizeof(*(table))))

@@ -52,6 +52,8 @@ static const struct row numbers[] = {
     {"(ctypes.c_int * 2)(1, 2)", "[1, 2]"},
     {"(ctypes.c_ubyte * 2)(1, 2)", "[1, 2]"},
     {"(ctypes.c_double * 0)()", "[]"},
+    {"((ctypes.c_int * 0) * 2)()", "[[], []]"},
+    {"((ctypes.c_int * 2) * 0)()", "[]"},
     {"((ctypes.c_short * 2) * 2)((1, 2), (3, -4))", "[[1, 2], [3, -4]]"},
     {"(ctypes.c_int.__ctype_be__ * 2)(1, -2)", "[1, -2]"},
     {"(ctypes.c_double.__ctype_be__ * 1)(1.5)", "[1.5]"},
@@ -158,6 +160,7 @@ START_TEST(test_too_many)
     check_refused("array.array('d', bytes(8000))", 4096, "a value of more than 4096 bytes");
     check_refused("array.array('b', bytes(4000))", 4096, "array.array of 4000 elements: more than 4096 bytes");
     check_refused("memoryview(bytes(4000)).cast('b')", 4096, "memoryview of 4000 elements: more than 4096 bytes");
+    check_refused("((ctypes.c_int * 0) * 5000)()", 4096, "of 5000 elements: more than 4096 bytes");
     check_refused("[memoryview(bytes(4000)).cast('b', (2, 2000))]", 4096, "bytes at [0]");
 }
 END_TEST
@@ -167,6 +170,8 @@ START_TEST(test_too_many_numpy)
     check_refused("numpy.broadcast_to(numpy.int8(1), (10**12,))", MAX, "numpy.ndarray of 1000000000000 elements");
     check_refused("numpy.broadcast_to(numpy.array('x', dtype=object), (10**12,))", MAX, "1000000000000 elements");
     check_refused("numpy.broadcast_to(numpy.datetime64('2026'), (10**12,))", MAX, "1000000000000 elements");
+    check_refused("numpy.zeros((10**12, 0), dtype='M8[s]')", MAX, "1000000000000 elements");
+    check_refused("numpy.zeros((10**12, 0), dtype=object)", MAX, "1000000000000 elements");
     check_refused("numpy.broadcast_to(numpy.array([1j]), (10**12,))", MAX, "1000000000000 elements");
     check_refused("numpy.lib.stride_tricks.as_strided(numpy.matrix([1]), (10**6, 10**6), (0, 0), subok=True)", MAX,
                   "matrix of 1000000000000 elements");
@@ -179,6 +184,12 @@ START_TEST(test_depth)
     check_refused("functools.reduce(lambda t, _: [t], range(511), memoryview(bytes(4)).cast('B', (2, 2)))", MAX,
                   "nested deeper");
     check_row(&(struct row){"[memoryview(bytes(2)).cast('B', (1, 2))]", "[[[0, 0]]]"});
+    /* Each one's tolist() gives the other. */
+    python_exec("class Ping(ctypes.c_int):\n"
+                "    def tolist(self): return Pong()\n"
+                "class Pong(ctypes.c_int):\n"
+                "    def tolist(self): return Ping()\n");
+    check_refused("Ping()", MAX, "nested deeper than 512 levels");
 }
 END_TEST
 

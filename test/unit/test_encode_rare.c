@@ -30,6 +30,7 @@ static const struct {
     {"datetime.date(2026, 1, 2)", "6d 0000000a 323032362d30312d3032"},
     {"decimal.Decimal('1.10')", "6d 00000004 312e3130"},
     {"1j", "6d 00000002 316a"},
+    {"type('N', (), {'__next__': lambda s: 1, '__str__': lambda s: 'n'})()", "6d 00000001 6e"},
     {"type('O', (), {'__str__': lambda s: '\\xe9'})()", "6d 00000002 c3a9"},
     {"dataclasses.make_dataclass('D', ['x'])(1)", "6d 00000006 4428783d3129"},
     {"enum.Enum('C', ['RED']).RED", "6d 00000005 432e524544"},

@@ -22,11 +22,20 @@ class _Loop:
         future.add_done_callback(lambda done: done.cancelled() and erlang._loop_cancel(self._notifier, number))
         return future
 
+    def _settled(self):
+        """What has been answered. Calls that are nested in this one run in there: outside of a loop, as any others."""
+        loop = asyncio._get_running_loop()
+        try:
+            asyncio._set_running_loop(None)
+            return erlang._loop_ready(self._notifier)
+        finally:
+            asyncio._set_running_loop(loop)
+
     def close(self, loop):
         loop.remove_reader(erlang._loop_fd(self._notifier))
 
     def _ready(self):
-        for future, value, error in erlang._loop_ready(self._notifier):
+        for future, value, error in self._settled():
             if future.done():
                 continue
             if error is None:

@@ -29,6 +29,8 @@ class _Runner:
         self._flushing = False
         self._stopped = False
         self._retired = False
+        self._loop = None
+        self._served = False
         self._handle, self.number = erlang._runner_open(place)
         if self._handle is not None:
             self._start()
@@ -41,8 +43,12 @@ class _Runner:
         # Not a daemon: a sub-interpreter allows none. The node stops it before the interpreter ends.
         thread = threading.Thread(target=self._main, name=f"pyn-loop-{self._place}", daemon=False)
         try:
+            # Here, and not on its thread: who has the first coroutine is told why there is no loop for it.
+            self._loop = asyncio.new_event_loop()
             thread.start()
         except BaseException:
+            if self._loop is not None:
+                self._loop.close()
             erlang._runner_close(self._handle)
             raise
 
@@ -68,13 +74,15 @@ class _Runner:
             self._pass_on()
 
     def _pass_on(self):
-        """What came after the end goes to another loop, unless the node stops."""
+        """What came after the end goes to another loop, unless the node stops, or no loop would run."""
         while self._incoming:
             try:
                 item = self._incoming.popleft()
             except IndexError:
                 return
             try:
+                if not self._served:
+                    raise RuntimeError("the loop did not begin")
                 _hand_over(self._place, 0, item)
             except Exception:
                 _discard(item[1])
@@ -82,10 +90,11 @@ class _Runner:
 
     def _serve(self):
         descriptor = erlang._runner_enter(self._handle, self._place)
-        self._loop = loop = asyncio.new_event_loop()
+        loop = self._loop
         asyncio.set_event_loop(loop)
         loop.set_task_factory(self._make_task)
         loop.add_reader(descriptor, self._ready)
+        self._served = True
         while not self._stopped:
             _run(loop.run_forever)
         loop.remove_reader(descriptor)
@@ -191,12 +200,15 @@ def _hand_over(place, loop, item):
 
 
 def _open(place):
-    with _lock:
-        runner = _Runner(place)
-        if not runner.is_new:
-            return _runners[runner.number]  # it was made meanwhile
-        _runners[runner.number] = runner
-        return runner
+    while True:
+        with _lock:
+            runner = _Runner(place)
+            if not runner.is_new:
+                runner = _runners.get(runner.number)  # it was made meanwhile; None: and has ended again
+            else:
+                _runners[runner.number] = runner
+        if runner is not None:
+            return runner
 
 
 def gathered(value):
@@ -210,7 +222,10 @@ def gathered(value):
 
 
 def _plain(value):
-    return list(value) if hasattr(type(value), "__next__") else [value]
+    kind = type(value)
+    if not (hasattr(kind, "__next__") and hasattr(kind, "__iter__")):
+        return [value]
+    return [item for item in value]  # not list(value): nothing interrupts that in an endless iterator of C
 
 
 async def _collect(source):

@@ -59,7 +59,7 @@ def text(value, limit=_TEXT_MAX):
 
 
 def _attributes(values):
-    # Iterators would be consumed by the conversion: they belong to the user's code.
+    # Iterators belong to the user's code: the conversion takes their texts, further down.
     some = itertools.islice(values.items(), _VALUES_MAX)
     return {text(key, 255): text(value) if hasattr(value, "__next__") else value for key, value in some}
 

@@ -1,0 +1,11 @@
+/* Shelters Python's import system from interrupts (py/aim.h).
+ *
+ * It holds a lock for each module that it imports, in Python code that an interrupt may leave at any point: the lock is
+ * held for ever then, and so waits whoever imports that module. */
+#ifndef PYN_PY_IMPORTS_H
+#define PYN_PY_IMPORTS_H
+
+/* Once per interpreter, before anything is run in it. 0, or -1 with an exception. Attached. */
+int pyn_imports_shelter(void);
+
+#endif

@@ -1,0 +1,3 @@
+"""Is never imported to its end."""
+while True:
+    pass
