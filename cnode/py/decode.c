@@ -20,8 +20,8 @@ static PyObject *malformed(enum pyn_etf_error e)
     return PyErr_Format(PyExc_ValueError, "malformed Erlang term: %s", pyn_etf_strerror(e));
 }
 
-/* Where a key was refused. Until the exception is at the top its arguments are the text and the places, innermost first;
- * no other TypeError comes from here. Steals place. */
+/* Where a key was refused. Until the exception is at the top its arguments are the text and the places, innermost
+ * first; no other TypeError comes from here. Steals place. */
 static void at_place(PyObject *place)
 {
     PyObject *exc, *args, *one, *more;

@@ -19,6 +19,9 @@
 -export([up/0]).
 -export([all/0]).
 
+%% The process that connects.
+-export([connector/1]).
+
 %% gen_server.
 -export([init/1]).
 -export([handle_continue/2]).
@@ -128,7 +131,7 @@ connect(Node, #state{by_node = All} = State) ->
         _ -> State
     end.
 
-%% To connect may take seconds, when the host does not answer: a helper does it.
+%% To connect may take seconds, when the host does not answer: a helper does it. Its end says how it went.
 begin_connect(Node, C, State) when Node =:= node() ->
     ask(Node, C, State);
 begin_connect(Node, C, State) ->
@@ -136,9 +139,13 @@ begin_connect(Node, C, State) ->
         true ->
             ask(Node, C, State);
         false ->
-            {Pid, _} = spawn_monitor(fun() -> exit({connected, net_kernel:connect_node(Node)}) end),
+            {Pid, _} = spawn_monitor(?MODULE, connector, [Node]),
             set(Node, C#coordinator{connector = Pid}, State)
     end.
+
+-spec connector(node()) -> no_return().
+connector(Node) ->
+    exit({connected, net_kernel:connect_node(Node)}).
 
 %% Its helper has ended, whatever it met.
 connected(Connector, Connected, #state{by_node = All} = State) ->
