@@ -135,6 +135,18 @@ struct pyn_mark pyn_aim_look(struct pyn_aim *a)
 
 enum attempt { RAISED, TOO_LATE, WANTED };
 
+/* Python 3.11 finds a thread that this one starts, which has its number until it runs. Attached; where there is a GIL,
+ * which is so in all versions that do this, neither thread goes on meanwhile. */
+static bool is_at(const struct pyn_aim *a)
+{
+#if PY_VERSION_HEX < 0x030C0000
+    return a->state->async_exc != NULL;
+#else
+    (void)a;
+    return true;
+#endif
+}
+
 /* Attached. */
 static enum attempt raise_or_want(struct pyn_aim *a, uint64_t serial)
 {
@@ -145,8 +157,10 @@ static enum attempt raise_or_want(struct pyn_aim *a, uint64_t serial)
         a->mark.wanted = true;
         result = WANTED;
     } else if (a->mark.serial == serial && PyThreadState_SetAsyncExc(a->thread, PyExc_KeyboardInterrupt) == 1) {
-        a->mark.interrupted = true;
-        result = RAISED;
+        result = is_at(a) ? RAISED : TOO_LATE;
+        a->mark.interrupted = result == RAISED;
+        if (!a->mark.interrupted)
+            PyThreadState_SetAsyncExc(a->thread, NULL);
     }
     pthread_mutex_unlock(&a->lock);
     return result;

@@ -5,6 +5,11 @@
 #ifndef PYN_PY_IMPORTS_H
 #define PYN_PY_IMPORTS_H
 
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+/* A new reference to a function that does the same, sheltered. */
+PyObject *pyn_imports_sheltered(PyObject *function);
 /* Once per interpreter, before anything is run in it. 0, or -1 with an exception. Attached. */
 int pyn_imports_shelter(void);
 

@@ -4,6 +4,7 @@
 #include "py/bridge.h"
 #include "py/decode.h"
 #include "py/encode.h"
+#include "py/imports.h"
 #include "py/module_docs.h"
 
 /* ---- results ---- */
@@ -381,6 +382,12 @@ static PyObject *module_on_behalf(PyObject *Py_UNUSED(module), PyObject *Py_UNUS
     return PyLong_FromUnsignedLongLong(bridge ? bridge->request(bridge->ctx) : 0);
 }
 
+/* _sheltered(function) -> one that does the same, and is not interrupted before its end. */
+static PyObject *module_sheltered(PyObject *Py_UNUSED(module), PyObject *function)
+{
+    return pyn_imports_sheltered(function);
+}
+
 #define KEYWORDS(f) ((PyCFunction)(void (*)(void))(f))
 
 PyMethodDef pyn_module_ops[] = {
@@ -396,5 +403,6 @@ PyMethodDef pyn_module_ops[] = {
     {"send", KEYWORDS(module_send), METH_VARARGS | METH_KEYWORDS, PYN_DOC_SEND},
     {"self", module_self, METH_NOARGS, PYN_DOC_SELF},
     {"_on_behalf", module_on_behalf, METH_NOARGS, NULL},
+    {"_sheltered", module_sheltered, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };

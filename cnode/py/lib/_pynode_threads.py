@@ -2,6 +2,9 @@
 
 What they ask Erlang for has no more time than that call, and ends with it when it is called off: the call may wait for
 them. When it has ended well, they go on by themselves. A ThreadPoolExecutor's threads work for whoever has submitted.
+
+What starts a thread is not interrupted: Python 3.11 would raise the exception in the thread that begins, which has its
+parent's number until it runs, and the parent would wait for its sign of life for ever.
 """
 import sys
 
@@ -29,7 +32,7 @@ def adopt(thread_class):
 def _start(method, self):
     self._pynode_request = erlang._on_behalf()
     _adopt_executors()
-    return method(self)
+    return erlang._sheltered(method)(self)
 
 
 def _bootstrap_inner(method, self):
@@ -50,7 +53,7 @@ def _adopt_executors():
 
 
 def _submit(method, self, function, /, *args, **kwargs):
-    return method(self, _work, erlang._on_behalf(), function, args, kwargs)
+    return erlang._sheltered(method)(self, _work, erlang._on_behalf(), function, args, kwargs)
 
 
 def _work(request, function, args, kwargs):
