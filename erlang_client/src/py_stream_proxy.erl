@@ -10,8 +10,9 @@
 %%
 %% States:
 %%
-%%     opening   another process, the opener, has a slot of the semaphore and waits for the C-node to open the stream,
-%%               which belongs to this process there. So this one can be told to end meanwhile.
+%%     opening   an owner on another node is about to be watched there; then another process, the opener, has a slot of
+%%               the semaphore and waits for the C-node to open the stream, which belongs to this process there. So this
+%%               one can be told to end meanwhile.
 %%     pulling   the C-node was asked for as many items as there is room for.
 %%     looking   the owner's node was asked what is unread.
 %%     waiting   for some time, before the next look, or because the C-node was overloaded.
@@ -46,6 +47,8 @@
     window :: pos_integer(),
     how :: py_call:how(),
     item_timeout :: timeout(),
+    %% What the opener is to begin with, while the owner's node has not said that it watches.
+    unwatched = none :: none | map(),
     opener :: undefined | pid(),
     node :: undefined | node(),
     link :: undefined | py_proto:link(),
@@ -77,17 +80,14 @@ start_link(Begin) ->
 callback_mode() ->
     state_functions.
 
--spec init(map()) -> {ok, opening, #data{}}.
+%% The supervisor waits for this, and with it all who start streams. So nothing is said to the owner's node yet: that may
+%% hang.
+-spec init(map()) -> {ok, opening, #data{}, [{next_event, internal, {begin_with, map()}}]}.
 init(#{ref := Ref, owner := Owner, window := Window, how := How, item_timeout := ItemTimeout} = Begin) ->
     _ = process_flag(trap_exit, true),
-    _ = erlang:monitor(process, Owner),
     ok = py_stream:enlist(Ref, self()),
-    ok = watch_from_there(Ref, Owner),
-    Self = self(),
-    Opener = spawn_link(fun() -> Self ! {opened, self(), open(Self, Begin)} end),
-    {ok, opening, #data{
-        ref = Ref, owner = Owner, window = Window, how = How, item_timeout = ItemTimeout, opener = Opener
-    }}.
+    Data = #data{ref = Ref, owner = Owner, window = Window, how = How, item_timeout = ItemTimeout},
+    {ok, opening, Data, [{next_event, internal, {begin_with, Begin}}]}.
 
 %% An end that nobody wanted is told to the owner, too.
 -spec terminate(term(), atom(), #data{}) -> ok.
@@ -104,19 +104,20 @@ terminate(Reason, _, #data{ref = Ref, opener = Opener} = Data) ->
 gone(#data{node = undefined}) -> {error, no_nodes};
 gone(#data{node = Node}) -> {error, {nodedown, Node}}.
 
-%% Where the owner lives there may be no code of ours.
-watch_from_there(_, Owner) when node(Owner) =:= node() ->
-    ok;
+%% Where the owner lives there may be no code of ours. The stream is opened when that process says that it watches: who
+%% has got an item hears of the end.
 watch_from_there(Ref, Owner) ->
     Expressions = expressions(
         "Monitor = erlang:monitor(process, Proxy),"
         "_ = erlang:monitor(process, Owner),"
+        "Proxy ! {watched, Ref},"
         "receive"
         "    {'DOWN', Monitor, process, _, noconnection} -> Owner ! {py_stream, Ref, {error, {nodedown, node(Proxy)}}};"
         "    {'DOWN', _, process, _, _} -> ended "
         "end."
     ),
-    _ = spawn(node(Owner), erl_eval, exprs, [Expressions, [{'Owner', Owner}, {'Proxy', self()}, {'Ref', Ref}]]),
+    Arguments = [Expressions, [{'Owner', Owner}, {'Proxy', self()}, {'Ref', Ref}]],
+    _ = spawn_request(node(Owner), erl_eval, exprs, Arguments, [{reply, no}]),
     ok.
 
 expressions(Text) ->
@@ -125,6 +126,10 @@ expressions(Text) ->
     Expressions.
 
 %% The opener.
+
+start_opener(Begin, Data) ->
+    Self = self(),
+    Data#data{opener = spawn_link(fun() -> Self ! {opened, self(), open(Self, Begin)} end)}.
 
 open(Proxy, #{kind := Kind, how := How, request := Request, pin := Pin}) ->
     _ = put(?PIN, Pin),
@@ -144,6 +149,15 @@ open_at(Proxy, Node, Link, Request, Timeout) ->
 %% opening
 
 -spec opening(gen_statem:event_type(), term(), #data{}) -> event_result().
+opening(internal, {begin_with, Begin}, #data{owner = Owner} = Data) when node(Owner) =:= node() ->
+    _ = erlang:monitor(process, Owner),
+    {keep_state, start_opener(Begin, Data)};
+opening(internal, {begin_with, Begin}, #data{ref = Ref, owner = Owner} = Data) ->
+    _ = erlang:monitor(process, Owner),
+    ok = watch_from_there(Ref, Owner),
+    {keep_state, Data#data{unwatched = Begin}};
+opening(info, {watched, Ref}, #data{ref = Ref, unwatched = #{} = Begin} = Data) ->
+    {keep_state, start_opener(Begin, Data#data{unwatched = none})};
 opening(info, {opened, Opener, {ok, {Node, Link, Stream}}}, #data{opener = Opener} = Data) ->
     %% Also while nothing is asked the loss of the node is noticed.
     _ = erlang:monitor(process, Link),

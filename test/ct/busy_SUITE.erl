@@ -8,7 +8,7 @@ suite() -> [{timetrap, {seconds, 30}}].
 
 all() ->
     [hello, forget, sync, interrupted, interrupted_unsent, await_gives_up, caller_dies, calls_are_called_off,
-     not_waited_for].
+     not_waited_for, stream_for_it].
 
 init_per_suite(Config) -> Config.
 end_per_suite(_Config) -> ok.
@@ -156,3 +156,13 @@ not_waited_for(Config) ->
     Questions = [fun py:info/0, fun() -> py:interrupt(make_ref()) end],
     Pids = [spawn_link(fun() -> Self ! {self(), Question()} end) || Question <- Questions],
     ?assertEqual([#{Node => #{status => no_answer}}, {error, not_found}], [receive {Pid, Answer} -> Answer end || Pid <- Pids]).
+
+%% A stream whose owner is there keeps nobody else from starting one.
+stream_for_it(Config) ->
+    Owner = recorder(owner, Config),
+    ok = stop(Config),
+    Self = self(),
+    spawn_link(fun() -> Self ! {started, py:stream_start(math, sqrt, [1], #{}, #{owner => Owner})} end),
+    receive {started, {ok, _}} -> ok end,
+    {ok, Ref} = py:stream_start(math, sqrt, [1]),
+    ok = py:stream_cancel(Ref).
