@@ -91,7 +91,9 @@ start(Kind, How, Call, Own) ->
     Request = py_proto:with_option(py_proto:stream(Call), home, self()),
     Begin = #{ref => Ref, kind => Kind, how => How, request => Request, pin => get(?PIN)},
     try supervisor:start_child(?MODULE, [maps:merge(Own, Begin)]) of
-        {ok, _} -> {ok, Ref}
+        {ok, _} -> {ok, Ref};
+        %% The application stops in this moment.
+        {error, _} -> {error, no_nodes}
     catch
         exit:_ -> {error, no_nodes}
     end.
@@ -106,22 +108,26 @@ cancel(Ref) ->
         {ok, Pid} ->
             Monitor = erlang:monitor(process, Pid),
             Pid ! {cancel, self()},
-            stopped(Pid, Monitor);
+            stopped(Ref, Pid, Monitor);
         error ->
             ok
     end,
     flush(Ref).
 
-stopped(Pid, Monitor) ->
+stopped(Ref, Pid, Monitor) ->
     receive
         {'DOWN', Monitor, process, _, _} -> ok
     after ?PATIENCE_MS ->
         exit(Pid, kill),
-        receive {'DOWN', Monitor, process, _, _} -> ok end
+        receive {'DOWN', Monitor, process, _, _} -> delist_there(Ref) end
     end.
 
 flush(Ref) ->
     receive {py_stream, Ref, _} -> flush(Ref) after 0 -> ok end.
+
+%% One that was killed could not do it.
+delist_there(Ref) when node(Ref) =:= node() -> delist(Ref);
+delist_there(Ref) -> erpc:cast(node(Ref), ?MODULE, delist, [Ref]).
 
 %% The stream ends with {error, interrupted}.
 -spec interrupt(reference()) -> ok | {error, not_found}.

@@ -3,7 +3,8 @@
 -export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2, end_per_group/2,
          end_per_testcase/2]).
 -export([bad_starts/1, bad_requests/1, collects/1, collects_until/1, items_in_order/1, what_is_iterated/1, ends/1,
-         options/1, items_are_prompt/1, cancels/1, cancelled_by_others/1, cancelled_while_it_works/1, cancelled_imports/1, owner_dies/1,
+         options/1, items_are_prompt/1, cancels/1, cancelled_by_others/1,
+         cancelled_though_it_hangs/1, cancelled_while_it_works/1, cancelled_imports/1, owner_dies/1,
          closing_fails/1, interrupts/1, interrupts_from_elsewhere/1, times_for_an_item/1, async_generators/1,
          nobody_reads/1, large_items/1, slow_owner/1, other_messages/1, too_many_messages/1, hundred_at_once/1,
          definitions_of_callers/1, slots/1, in_contexts/1, refused_modules/1, generators_that_ask/1, started_in_callbacks/1, protocol/1,
@@ -21,7 +22,8 @@ all() ->
 
 groups() ->
     [{shared, [], [bad_starts, bad_requests, collects, collects_until, items_in_order, what_is_iterated, ends, options,
-                   items_are_prompt, cancels, cancelled_by_others, cancelled_while_it_works, cancelled_imports, owner_dies, closing_fails,
+                   items_are_prompt, cancels, cancelled_by_others,
+                   cancelled_though_it_hangs, cancelled_while_it_works, cancelled_imports, owner_dies, closing_fails,
                    interrupts, interrupts_from_elsewhere, times_for_an_item, async_generators, nobody_reads,
                    large_items, slow_owner, other_messages, too_many_messages, hundred_at_once,
                    definitions_of_callers, slots, in_contexts, refused_modules, generators_that_ask, started_in_callbacks, protocol,
@@ -231,6 +233,16 @@ cancelled_by_others(_Config) ->
     nothing_left().
 
 %% A generator that computes is interrupted.
+%% Of one whose process had to be killed nothing is left either.
+cancelled_though_it_hangs(_Config) ->
+    Ref = start(itertools, count, []),
+    {ok, Proxy} = py_stream:where(Ref),
+    ok = sys:suspend(Proxy),
+    ok = py:stream_cancel(Ref),
+    false = is_process_alive(Proxy),
+    error = py_stream:where(Ref),
+    {error, not_found} = py:interrupt(Ref).
+
 cancelled_while_it_works(_Config) ->
     Ref = start(t_streams, spinning, [spinning]),
     receive {py_stream, Ref, {data, 1}} -> ok end,
