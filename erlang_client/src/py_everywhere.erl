@@ -248,7 +248,8 @@ newest() ->
         Sequence -> Sequence
     end.
 
-%% Runs what was remembered since then in that node, in order, and says what was the last. What fails is logged.
+%% Runs what was remembered since then in that node, in order, and says what was the last. What fails is logged. When the
+%% connection is lost the calling process ends: who finds the node again begins anew.
 -spec replay(node(), sequence()) -> sequence().
 replay(Node, Since) ->
     case ets:next(?TABLE, Since) of
@@ -265,6 +266,8 @@ replay_one(Node, Key, What) ->
     case first_error(told(Node, Sent, deadline(?REPLAY_MS))) of
         ok ->
             ok;
+        {error, {nodedown, Node}} ->
+            exit(lost);
         {error, Reason} ->
             logger:warning("~ts: what is to run in every interpreter (~ts) failed: ~0tP", [Node, Key, Reason, 30], #{
                 domain => [python], py_node => Node

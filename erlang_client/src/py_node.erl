@@ -215,16 +215,23 @@ preparing(info, {prepared, Pid, Last}, #data{preparer = Pid} = Data) ->
 preparing(info, {'EXIT', Pid, _}, #data{preparer = Pid} = Data) ->
     ask_failed("it could not be prepared", Data#data{preparer = undefined});
 preparing(info, {nodedown, Node, _}, #data{node = Node} = Data) ->
-    ask_failed("the connection was lost", Data#data{preparer = undefined});
+    ask_failed("the connection was lost", stop_preparer(Data));
 preparing(info, {nodeup, Node, _}, #data{node = Node} = Data) ->
-    %% A connection that was lost and replaced: the preparer finds that out, too.
-    {next_state, asking, Data#data{preparer = undefined}};
+    %% A connection that was lost and replaced.
+    {next_state, asking, stop_preparer(Data)};
 preparing(Type, Event, Data) ->
     common(Type, Event, preparing, Data).
 
-prepare_from(Sequence, #data{node = Node} = Data) ->
+%% There may be one of an operating system process that has ended meanwhile.
+prepare_from(Sequence, #data{node = Node} = Data0) ->
+    Data = stop_preparer(Data0),
     Self = self(),
     Data#data{preparer = spawn_link(fun() -> Self ! {prepared, self(), py_everywhere:replay(Node, Sequence)} end)}.
+
+%% What it would go on with belongs behind what the next one begins with.
+stop_preparer(#data{preparer = Preparer} = Data) ->
+    _ = is_pid(Preparer) andalso exit(Preparer, kill),
+    Data#data{preparer = undefined}.
 
 %% up
 

@@ -1,5 +1,5 @@
 %% The connection to another node is full, as that does not read for a while: nothing of what is said to it is lost, and
-%% nobody waits longer than said. A C-node that is no pynode records what it gets.
+%% nobody waits longer than said. Or it is lost. A C-node that is no pynode records what it gets.
 -module(busy_SUITE).
 -compile([export_all, nowarn_export_all]).
 -include_lib("stdlib/include/assert.hrl").
@@ -8,7 +8,7 @@ suite() -> [{timetrap, {seconds, 30}}].
 
 all() ->
     [hello, forget, sync, interrupted, interrupted_unsent, await_gives_up, caller_dies, calls_are_called_off,
-     not_waited_for, stream_for_it].
+     not_waited_for, stream_for_it, lost_while_prepared].
 
 init_per_suite(Config) -> Config.
 end_per_suite(_Config) -> ok.
@@ -166,3 +166,22 @@ stream_for_it(Config) ->
     receive {started, {ok, _}} -> ok end,
     {ok, Ref} = py:stream_start(math, sqrt, [1]),
     ok = py:stream_cancel(Ref).
+
+%% A C-node that is lost while it is prepared is prepared anew, from the beginning and by one process only.
+lost_while_prepared(Config) ->
+    Self = self(),
+    [begin
+         spawn_link(fun() -> Self ! {done, py:exec_all(Code)} end),
+         ok = answer(prepared(Code), {ok, [{0, ok}]}, Config),
+         receive {done, Result} -> ?assertEqual(ok, Result) end
+     end || Code <- [<<"1">>, <<"2">>]],
+    true = erlang:disconnect_node(node_of(Config)),
+    _ = prepared(<<"1">>),
+    true = erlang:disconnect_node(node_of(Config)),
+    [ok = answer(prepared(Code), {ok, [{0, ok}]}, Config) || Code <- [<<"1">>, <<"2">>]],
+    pyn_ct:wait_until(fun() -> py_router:up_nodes() =/= [] end),
+    receive {there, Other} -> error({unexpected, Other}) after 0 -> ok end.
+
+%% The next request that it gets is to run that.
+prepared(Code) ->
+    receive {there, {'$gen_call', {_, [alias | Ref]}, Request}} -> ?assertMatch({exec_all, Code, _}, Request), Ref end.
