@@ -9,7 +9,7 @@
 %%     {py_send, To, Term}                               a message for somebody whom the C-node has no link to
 %%
 %% From nodes that register functions (py_functions): {py_register, Node, Pid, Entries} and {py_unregister, Name}, by
-%% gen_server:call. From py_coordinators: {py_hello, Pid, Ref}, answered {py_here, Node, Ref}.
+%% gen_server:call; the first is answered ok, or {newer, Stamp} when a name is registered with a later stamp. From py_coordinators: {py_hello, Pid, Ref}, answered {py_here, Node, Ref}.
 %%
 %% A callback ends by its answer, when its time is over, when the C-node cancels it, or when the C-node is gone. It is
 %% linked to nothing here.
@@ -97,11 +97,11 @@ init(#{max_callbacks := Max}) ->
     Owners = lists:usort([Owner || #function{owner = Owner, where = Where} <- ets:tab2list(?TABLE), Where =/= gone]),
     {ok, lists:foldl(fun watch/2, #state{max = Max}, Owners)}.
 
--spec handle_call(term(), gen_server:from(), #state{}) -> {reply, ok, #state{}}.
+-spec handle_call(term(), gen_server:from(), #state{}) -> {reply, ok | {newer, py_functions:stamp()}, #state{}}.
 handle_call({py_register, Node, Owner, Entries}, _From, State) ->
     ok = forget_gone(Node),
-    ok = lists:foreach(fun(Entry) -> enter(Node, Owner, Entry) end, Entries),
-    {reply, ok, watch(Owner, State)};
+    Results = [enter(Node, Owner, Entry) || Entry <- Entries],
+    {reply, newest([Stamp || {newer, Stamp} <- Results]), watch(Owner, State)};
 handle_call({py_unregister, Name}, _From, State) ->
     ok = lists:foreach(fun tell_owner/1, ets:take(?TABLE, Name)),
     {reply, ok, State}.
@@ -266,11 +266,15 @@ enter(Node, Owner, {Name, Stamp, Where}) ->
     Row = #function{name = Name, stamp = Stamp, where = Where, node = Node, owner = Owner},
     case ets:lookup(?TABLE, Name) of
         [#function{where = Other, stamp = Newer}] when Other =/= gone, Newer > Stamp ->
-            tell_owner(Row);
+            ok = tell_owner(Row),
+            {newer, Newer};
         Before ->
             true = ets:insert(?TABLE, Row),
             lists:foreach(fun tell_owner/1, [Old || #function{node = N} = Old <- Before, N =/= Node])
     end.
+
+newest([]) -> ok;
+newest(Stamps) -> {newer, lists:max(Stamps)}.
 
 %% It need not keep a function that nobody calls any more.
 tell_owner(#function{where = gone}) ->

@@ -5,7 +5,8 @@
 %% runs it.
 %%
 %% The time of the registration goes with it: when two nodes register the same name the later one counts, in whatever
-%% order a coordinator hears of them. A coordinator tells the node whose function was replaced or unregistered, and
+%% order a coordinator hears of them. Clocks differ: who is told that there is a later one, and registers now, takes a
+%% time after that. A coordinator tells the node whose function was replaced or unregistered, and
 %% that one forgets it.
 -module(py_functions).
 -behaviour(gen_server).
@@ -79,10 +80,7 @@ handle_continue(register_all, State) ->
     {reply, ok | {error, coordinator_down}, none}.
 handle_call({register, Name, Target}, _From, State) ->
     Before = ets:lookup(?TABLE, Name),
-    Stamp = {erlang:system_time(), erlang:unique_integer([monotonic])},
-    Row = {Name, Stamp, Target},
-    true = ets:insert(?TABLE, Row),
-    case tell_all(fun(Node) -> {py_register, node(), self(), [entry(Node, Row)]} end) of
+    case register_from(erlang:system_time(), Name, Target) of
         ok ->
             {reply, ok, State};
         {error, _} = Error ->
@@ -92,8 +90,8 @@ handle_call({register, Name, Target}, _From, State) ->
     end;
 handle_call({unregister, Name}, _From, State) ->
     case tell_all(fun(_) -> {py_unregister, Name} end) of
-        ok -> true = ets:delete(?TABLE, Name), {reply, ok, State};
-        {error, _} = Error -> {reply, Error, State}
+        [] -> {reply, {error, coordinator_down}, State};
+        _ -> true = ets:delete(?TABLE, Name), {reply, ok, State}
     end.
 
 -spec handle_cast(term(), none) -> {noreply, none}.
@@ -110,6 +108,17 @@ handle_info({coordinator_up, Node}, State) ->
 handle_info(_, State) ->
     {noreply, State}.
 
+%% A coordinator may know a later one, of a node whose clock is ahead.
+register_from(Time, Name, Target) ->
+    Row = {Name, {Time, erlang:unique_integer([monotonic])}, Target},
+    true = ets:insert(?TABLE, Row),
+    Answers = tell_all(fun(Node) -> {py_register, node(), self(), [entry(Node, Row)]} end),
+    case [Newer || {newer, {Newer, _}} <- Answers] of
+        [] when Answers =:= [] -> {error, coordinator_down};
+        [] -> ok;
+        Later -> register_from(lists:max(Later) + 1, Name, Target)
+    end.
+
 %% One that goes while it is told is no matter: it is told again when it is back.
 register_all(Coordinator) ->
     Entries = [entry(Coordinator, Row) || Row <- ets:tab2list(?TABLE)],
@@ -120,12 +129,9 @@ register_all(Coordinator) ->
 entry(Coordinator, {Name, Stamp, Target}) when Coordinator =:= node() -> {Name, Stamp, {here, Target}};
 entry(_, {Name, Stamp, _}) -> {Name, Stamp, {there, node()}}.
 
-%% Request makes the request to a coordinator.
+%% Request makes the request to a coordinator. The answers of those that answer.
 tell_all(Request) ->
-    case [ok || Node <- py_coordinators:up(), tell(Node, Request(Node)) =:= ok] of
-        [] -> {error, coordinator_down};
-        _ -> ok
-    end.
+    [Answer || Node <- py_coordinators:up(), Answer <- [tell(Node, Request(Node))], Answer =/= {error, coordinator_down}].
 
 tell(Node, Request) ->
     try gen_server:call({py_callback, Node}, Request, ?ANSWER_MS)

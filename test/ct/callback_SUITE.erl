@@ -11,7 +11,7 @@ all() ->
 
 groups() ->
     Cases = [reentrant_example, nested_example, depth_100, endless_recursion, fibonacci_with_memo, class_methods,
-             styles, errors, odd_functions, values, unregistered, registration, registered_twice, names,
+             styles, errors, odd_functions, values, unregistered, registration, registered_twice, clocks_differ, names,
              deadline_ends_callback, cancel_ends_callback, killed_callback, main_of_the_chain,
              nested_calls_take_no_slot, nested_async_calls, concurrent_callbacks, reentrant_100, own_threads,
              asked_for_threads, bind_in_callback, threads_nested, messages,
@@ -262,6 +262,22 @@ registered_twice(_) ->
     ?assertEqual({ok, {<<"ok">>, 2}}, attempt([f])),
     ok = py:register_function(f, lists, sum),
     ?assertEqual({ok, {<<"ok">>, 5}}, attempt([f, 2, 3])).
+
+clocks_differ(_) ->
+    %% What a node registers whose clock is ahead.
+    There = spawn_link(fun() -> receive stop -> ok end end),
+    Stamp = {erlang:system_time() + erlang:convert_time_unit(3600, second, native), 1},
+    ok = gen_server:call(py_callback, {py_register, 'ahead@there', There, [{<<"clocks">>, Stamp, {there, 'ahead@there'}}]}),
+    %% Later, whatever the clocks say.
+    ok = py:register_function(clocks, fun(_) -> 1 end),
+    {ok, 1} = py:eval(<<"__import__('erlang').call('clocks')">>),
+    ok = py:register_function(clocks, fun(_) -> 2 end),
+    {ok, 2} = py:eval(<<"__import__('erlang').call('clocks')">>),
+    %% An older one that comes late, as a coordinator hears it that was away, is refused.
+    {newer, _} = gen_server:call(py_callback, {py_register, 'ahead@there', There, [{<<"clocks">>, Stamp, {there, 'ahead@there'}}]}),
+    {ok, 2} = py:eval(<<"__import__('erlang').call('clocks')">>),
+    There ! stop,
+    ok = py:unregister_function(clocks).
 
 names(_) ->
     ok = py:register_function("string", fun(_) -> string end),
