@@ -52,7 +52,9 @@ unregister(Name) ->
 
 request(Request) ->
     try gen_server:call(?MODULE, Request, infinity)
-    catch exit:{noproc, _} -> {error, coordinator_down}
+    catch
+        %% The application does not run, or stops in this moment.
+        exit:_ -> {error, coordinator_down}
     end.
 
 -spec lookup(binary()) -> {ok, py_callee:target()} | error.

@@ -196,10 +196,14 @@ update(Key, Value) ->
         false -> new_key
     end.
 
-%% Some moment ago the key held something else, whatever it holds by now.
+%% Some moment ago the key held something else, whatever it holds by now. The same error stands for a table that is gone;
+%% then so does what looks at it.
 count(Key, By) ->
     try {ok, ets:update_counter(?TABLE, Key, {2, By}, {Key, 0})}
-    catch error:badarg -> {error, not_a_counter}
+    catch
+        error:badarg ->
+            _ = ets:member(?TABLE, Key),
+            {error, not_a_counter}
     end.
 
 %% The same error stands for a key that is not there: should one have come meanwhile, the server will see it.

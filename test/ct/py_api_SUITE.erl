@@ -6,7 +6,7 @@
 -export([calls/1, names_and_strings/1, arguments/1, options/1, bad_options/1, errors/1, evals/1, execs/1, timeouts/1,
          nothing_arrives_late/1, async_calls/1, async_errors/1, async_in_parallel/1, async_timeouts/1, casts/1,
          callers_die/1, interpreters_of_callers/1, information/1, many_callers/1, output_goes_to_logger/1,
-         start_and_stop/1, stop_leaves_nothing/1, stop_answers_callers/1, not_started/1, bad_configuration/1,
+         start_and_stop/1, stop_leaves_nothing/1, stop_answers_callers/1, stop_answers_who_registers/1, not_started/1, bad_configuration/1,
          not_distributed/1, preload_and_imports/1, preload_cannot_be_written/1, preload_is_not_left/1, workers_of_the_mode/1,
          node_elsewhere/1, two_nodes/1, node_by_option/1, no_nodes/1, node_comes_later/1, died_and_back/1,
          ended_by_python/1]).
@@ -25,7 +25,7 @@ groups() ->
     [{default, [], [calls, names_and_strings, arguments, options, bad_options, errors, evals, execs, timeouts,
                     nothing_arrives_late, async_calls, async_errors, async_in_parallel, async_timeouts, casts,
                     callers_die, interpreters_of_callers, information, many_callers, output_goes_to_logger]},
-     {own, [], [start_and_stop, stop_leaves_nothing, stop_answers_callers, not_started, bad_configuration,
+     {own, [], [start_and_stop, stop_leaves_nothing, stop_answers_callers, stop_answers_who_registers, not_started, bad_configuration,
                 not_distributed, preload_and_imports, preload_cannot_be_written, preload_is_not_left, workers_of_the_mode,
                 node_elsewhere, two_nodes, node_by_option, no_nodes, node_comes_later, died_and_back,
                 ended_by_python]}].
@@ -316,6 +316,15 @@ stop_answers_callers(_Config) ->
                || {_, Monitor} <- Callers],
     ct:log("~p", [Answers]),
     [{answer, {error, _}} = A || A <- Answers].
+
+%% So has who is about to register a function.
+stop_answers_who_registers(_Config) ->
+    ok = app_ct:start([{nodes, []}]),
+    ok = sys:suspend(py_functions),
+    {_, Monitor} = spawn_monitor(fun() -> exit({answer, py:register_function(f, erlang, hd)}) end),
+    pyn_ct:wait_until(fun() -> process_info(whereis(py_functions), message_queue_len) =:= {message_queue_len, 1} end),
+    ok = application:stop(erlang_python),
+    receive {'DOWN', Monitor, _, _, Reason} -> {answer, {error, coordinator_down}} = Reason end.
 
 not_started(_Config) ->
     app_ct:stop(),

@@ -9,7 +9,7 @@ suite() -> [{timetrap, {minutes, 3}}].
 all() ->
     [example, from_erlang, from_python, exact_keys, not_a_counter, bad_arguments, answered_together, large_values, large_counters,
      deep_values, many_keys, seen_everywhere, counters_exact, store_and_count, from_another_node, server_crash,
-     bounded, bounded_exactly, without_application].
+     bounded, bounded_exactly, without_application, stops_meanwhile].
 
 init_per_suite(Config) -> Config.
 end_per_suite(_Config) -> app_ct:stop().
@@ -17,7 +17,7 @@ end_per_suite(_Config) -> app_ct:stop().
 init_per_testcase(Case, Config) when Case =:= bounded; Case =:= bounded_exactly ->
     ok = app_ct:start([{state_max, 10} | app_ct:workers(4)]),
     Config;
-init_per_testcase(without_application, Config) ->
+init_per_testcase(Case, Config) when Case =:= without_application; Case =:= stops_meanwhile ->
     app_ct:stop(),
     Config;
 init_per_testcase(_, Config) ->
@@ -300,3 +300,11 @@ without_application(_) ->
     ?assertEqual({error, coordinator_down}, py:state_incr(k)),
     ?assertEqual({error, coordinator_down}, py:state_keys()),
     ?assertEqual({error, coordinator_down}, py:register_function(f, fun(_) -> 1 end)).
+
+%% Who counts while the application stops finds a coordinator, and no table: that is no counter that holds something else.
+stops_meanwhile(_) ->
+    Terms = [{py_coordinators, [node()]}, {{py_state, limit}, infinity}],
+    [ok = persistent_term:put(Key, Value) || {Key, Value} <- Terms],
+    Result = py:state_incr(k),
+    [true = persistent_term:erase(Key) || {Key, _} <- Terms],
+    ?assertEqual({error, coordinator_down}, Result).
