@@ -19,6 +19,9 @@
 -export([up/0]).
 -export([all/0]).
 
+%% The process that connects.
+-export([connector/1]).
+
 %% gen_server.
 -export([init/1]).
 -export([handle_continue/2]).
@@ -108,12 +111,12 @@ handle_info({nodeup, Node}, State) ->
     {noreply, connect(Node, State)};
 handle_info({retry, Node}, State) ->
     {noreply, connect(Node, State)};
-handle_info({connected, Node, Pid, Connected}, State) ->
-    {noreply, connected(Node, Pid, Connected, State)};
 handle_info({py_here, Node, Monitor}, State) ->
     {noreply, here(Node, Monitor, State)};
 handle_info({'DOWN', Monitor, process, {py_callback, Node}, _}, State) ->
     {noreply, lost(Node, Monitor, State)};
+handle_info({'DOWN', _, process, Connector, Reason}, State) ->
+    {noreply, connected(Connector, Reason =:= {connected, true}, State)};
 handle_info(_, State) ->
     {noreply, State}.
 
@@ -128,7 +131,7 @@ connect(Node, #state{by_node = All} = State) ->
         _ -> State
     end.
 
-%% To connect may take seconds, when the host does not answer: a helper does it.
+%% To connect may take seconds, when the host does not answer: a helper does it. Its end says how it went.
 begin_connect(Node, C, State) when Node =:= node() ->
     ask(Node, C, State);
 begin_connect(Node, C, State) ->
@@ -136,19 +139,21 @@ begin_connect(Node, C, State) ->
         true ->
             ask(Node, C, State);
         false ->
-            Server = self(),
-            Pid = spawn(fun() -> Server ! {connected, Node, self(), net_kernel:connect_node(Node)} end),
+            {Pid, _} = spawn_monitor(?MODULE, connector, [Node]),
             set(Node, C#coordinator{connector = Pid}, State)
     end.
 
-connected(Node, Pid, Connected, #state{by_node = All} = State) ->
-    case All of
-        #{Node := #coordinator{connector = Pid, status = down} = C} when Connected =:= true ->
-            ask(Node, C#coordinator{connector = undefined}, State);
-        #{Node := #coordinator{connector = Pid} = C} ->
-            later(Node, C#coordinator{connector = undefined}, State);
-        _ ->
-            State
+-spec connector(node()) -> no_return().
+connector(Node) ->
+    exit({connected, net_kernel:connect_node(Node)}).
+
+%% Its helper has ended, whatever it met.
+connected(Connector, Connected, #state{by_node = All} = State) ->
+    case [{Node, C#coordinator{connector = undefined}} || {Node, #coordinator{connector = Pid} = C} <- maps:to_list(All),
+            Pid =:= Connector] of
+        [{Node, #coordinator{status = down} = C}] when Connected -> ask(Node, C, State);
+        [{Node, C}] -> later(Node, C, State);
+        [] -> State
     end.
 
 ask(Node, C, State) ->

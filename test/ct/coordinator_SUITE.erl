@@ -7,7 +7,7 @@
 suite() -> [{timetrap, {minutes, 2}}].
 
 all() ->
-    [{group, functions}, lost_and_back, lost_while_waiting, never_there, late_coordinator,
+    [{group, functions}, lost_and_back, lost_while_waiting, never_there, late_coordinator, connector_killed,
      stops_while_threads_ask].
 
 groups() ->
@@ -242,6 +242,26 @@ late_coordinator(_) ->
     app_ct:stop_peer(A),
     ?assertEqual(0, pyn_ct:stop(P)),
     app_ct:stop().
+
+%% The process that connects to the coordinator dies at it: that is one more failure, and it is tried again.
+connector_killed(_) ->
+    A = app_ct:start_peer([{nodes, []}]),
+    OsPid = app_ct:on(A, fun os:getpid/0),
+    _ = os:cmd("kill -STOP " ++ OsPid),
+    ok = app_ct:start([{coordinator, app_ct:node_of(A)}, {nodes, []}]),
+    Connector = pyn_ct:wait_until(fun connector/0),
+    exit(Connector, kill),
+    _ = os:cmd("kill -CONT " ++ OsPid),
+    ok = pyn_ct:wait_until(fun() -> py_coordinators:acting() =:= {ok, app_ct:node_of(A)} andalso ok end),
+    app_ct:stop_peer(A),
+    app_ct:stop().
+
+connector() ->
+    {state, _, Coordinators, _} = sys:get_state(py_coordinators),
+    case maps:values(Coordinators) of
+        [{coordinator, down, _, Pid, _}] when is_pid(Pid) -> Pid;
+        _ -> false
+    end.
 
 %% Threads that Python code has started, and that nobody waits for, ask on and on while the node ends: they are told, and it
 %% goes as it should.
