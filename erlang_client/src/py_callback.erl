@@ -9,7 +9,8 @@
 %%     {py_send, To, Term}                               a message for somebody whom the C-node has no link to
 %%
 %% From nodes that register functions (py_functions): {py_register, Node, Pid, Entries} and {py_unregister, Name}, by
-%% gen_server:call; the first is answered ok, or {newer, Stamp} when a name is registered with a later stamp. From py_coordinators: {py_hello, Pid, Ref}, answered {py_here, Node, Ref}.
+%% gen_server:call; the first is answered ok, or {newer, Stamp} when a name is registered with a later stamp. From
+%% py_coordinators: {py_hello, Pid, Ref}, answered {py_here, Node, Ref}.
 %%
 %% A callback ends by its answer, when its time is over, when the C-node cancels it, or when the C-node is gone. It is
 %% linked to nothing here.
@@ -27,6 +28,9 @@
 -export([create/0]).
 -export([start_link/1]).
 -export([functions/0]).
+
+%% The process that sends messages.
+-export([sender/0]).
 
 %% gen_server.
 -export([init/1]).
@@ -69,6 +73,7 @@
 
 -define(TABLE, ?MODULE).
 -define(TICK_MS, 1000).
+-define(IDLE_MS, 100).
 -define(LATE_MS, 200).
 -define(GRACE_MS, 500).
 -define(GONE_MAX, 10000).
@@ -335,10 +340,18 @@ send_there(Node, To, Term, #state{senders = Senders} = State) ->
             Sender ! {send, To, Term},
             State;
         _ ->
-            {Sender, _} = spawn_monitor(fun sender/0),
+            {Sender, _} = spawn_monitor(?MODULE, sender, []),
             Sender ! {send, To, Term},
             State#state{senders = Senders#{Node => Sender}}
     end.
 
+%% It hibernates when there is nothing to do: as in py_link.
+-spec sender() -> no_return().
 sender() ->
-    receive {send, To, Term} -> To ! Term, sender() end.
+    receive
+        {send, To, Term} ->
+            To ! Term,
+            ?MODULE:sender()
+    after ?IDLE_MS ->
+        erlang:hibernate(?MODULE, sender, [])
+    end.

@@ -9,6 +9,9 @@
 -export([stop/2]).
 -export([reason/2]).
 
+%% The process.
+-export([loop/0]).
+
 -export_type([reason/0]).
 
 -type reason() ::
@@ -17,7 +20,7 @@
 
 -spec start_link() -> pid().
 start_link() ->
-    proc_lib:spawn_link(fun loop/0).
+    proc_lib:spawn_link(?MODULE, loop, []).
 
 %% All who monitor the link get Reason. The caller is no longer linked to it afterwards and gets nothing.
 -spec stop(pid(), reason()) -> ok.
@@ -34,6 +37,9 @@ reason(Node, {nodedown, Node} = Reason) -> Reason;
 reason(Node, {node_exited, Node, _} = Reason) -> Reason;
 reason(Node, _) -> {nodedown, Node}.
 
-%% Nobody sends anything here; what comes by mistake must not pile up.
+%% Nobody sends anything here; what comes by mistake must not pile up. It hibernates, because a process that waits in the
+%% code of a module is killed when that is loaded for the second time, and every call that is under way with it.
+-spec loop() -> no_return().
 loop() ->
-    receive _ -> loop() end.
+    receive _ -> ok after 0 -> ok end,
+    erlang:hibernate(?MODULE, loop, []).

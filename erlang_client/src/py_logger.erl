@@ -16,6 +16,9 @@
 -export([start_link/0]).
 -export([configure/1]).
 
+%% The process that writes.
+-export([writer/0]).
+
 %% gen_server.
 -export([init/1]).
 -export([handle_call/3]).
@@ -36,6 +39,7 @@
 }).
 
 -define(PENDING_MAX, 2000).
+-define(IDLE_MS, 100).
 -define(FILTER, erlang_python).
 -define(KEY, <<"py_logger">>).
 -define(TIMEOUT, 30000).
@@ -89,7 +93,7 @@ level(Number) ->
 init([]) ->
     _ = process_flag(trap_exit, true),
     ok = show_domain(),
-    {ok, #state{writer = spawn_link(fun writer/0)}}.
+    {ok, #state{writer = spawn_link(?MODULE, writer, [])}}.
 
 -spec handle_call(term(), gen_server:from(), #state{}) -> {noreply, #state{}}.
 handle_call(_, _, State) ->
@@ -138,12 +142,16 @@ record(Level, Text, Metadata, New, #state{writer = Writer, pending = Pending, dr
 dropped(0, Metadata) -> Metadata;
 dropped(N, Metadata) -> Metadata#{dropped => N}.
 
+%% It hibernates when there is nothing to do: as in py_link.
+-spec writer() -> no_return().
 writer() ->
     receive
         {Level, Text, Metadata, Pending} ->
             ok = logger:log(Level, Text, Metadata),
             ok = atomics:sub(Pending, 1, 1),
-            writer()
+            ?MODULE:writer()
+    after ?IDLE_MS ->
+        erlang:hibernate(?MODULE, writer, [])
     end.
 
 show_domain() ->

@@ -6,7 +6,8 @@
 -export([calls/1, names_and_strings/1, arguments/1, options/1, bad_options/1, errors/1, evals/1, execs/1, timeouts/1,
          nothing_arrives_late/1, async_calls/1, async_errors/1, async_in_parallel/1, async_timeouts/1, casts/1,
          callers_die/1, interpreters_of_callers/1, information/1, many_callers/1, output_goes_to_logger/1,
-         start_and_stop/1, stop_leaves_nothing/1, stop_answers_callers/1, stop_answers_who_registers/1, not_started/1, bad_configuration/1,
+         start_and_stop/1, stop_leaves_nothing/1, stop_answers_callers/1, stop_answers_who_registers/1, code_is_loaded_again/1,
+         not_started/1, bad_configuration/1,
          not_distributed/1, preload_and_imports/1, preload_cannot_be_written/1, preload_is_not_left/1, workers_of_the_mode/1,
          node_elsewhere/1, two_nodes/1, node_by_option/1, no_nodes/1, node_comes_later/1, died_and_back/1,
          ended_by_python/1]).
@@ -25,7 +26,8 @@ groups() ->
     [{default, [], [calls, names_and_strings, arguments, options, bad_options, errors, evals, execs, timeouts,
                     nothing_arrives_late, async_calls, async_errors, async_in_parallel, async_timeouts, casts,
                     callers_die, interpreters_of_callers, information, many_callers, output_goes_to_logger]},
-     {own, [], [start_and_stop, stop_leaves_nothing, stop_answers_callers, stop_answers_who_registers, not_started, bad_configuration,
+     {own, [], [start_and_stop, stop_leaves_nothing, stop_answers_callers, stop_answers_who_registers,
+                code_is_loaded_again, not_started, bad_configuration,
                 not_distributed, preload_and_imports, preload_cannot_be_written, preload_is_not_left, workers_of_the_mode,
                 node_elsewhere, two_nodes, node_by_option, no_nodes, node_comes_later, died_and_back,
                 ended_by_python]}].
@@ -325,6 +327,28 @@ stop_answers_who_registers(_Config) ->
     pyn_ct:wait_until(fun() -> process_info(whereis(py_functions), message_queue_len) =:= {message_queue_len, 1} end),
     ok = application:stop(erlang_python),
     receive {'DOWN', Monitor, _, _, Reason} -> {answer, {error, coordinator_down}} = Reason end.
+
+%% Twice, so that nothing is left of what ran. No process ends by that.
+code_is_loaded_again(_Config) ->
+    ok = app_ct:start(),
+    Peer = {_, Other} = pyn_ct:start_peer(),
+    py_callback ! {py_send, {nobody, Other}, hello},
+    Under = py:call_async(time, sleep, [0.5]),
+    [Target] = py_router:up_nodes(),
+    [Link] = [Pid || Pid <- tuple_to_list(Target), is_pid(Pid)],
+    {state, Writer, _, _} = sys:get_state(py_logger),
+    #{Other := Sender} = lists:last(tuple_to_list(sys:get_state(py_callback))),
+    Pids = [Link, Writer, Sender],
+    pyn_ct:wait_until(fun() -> lists:all(fun is_idle/1, Pids) end),
+    [begin _ = code:purge(M), {module, M} = code:load_file(M) end || M <- [py_link, py_logger, py_callback], _ <- [1, 2]],
+    [true, true, true] = [is_process_alive(Pid) || Pid <- Pids],
+    {ok, none} = py:await(Under),
+    pyn_ct:stop_peer(Peer).
+
+%% Waits for nothing but a message.
+is_idle(Pid) ->
+    process_info(Pid, [status, message_queue_len]) =:= [{status, waiting}, {message_queue_len, 0}]
+        andalso process_info(Pid, current_function) =:= {current_function, {erlang, hibernate, 3}}.
 
 not_started(_Config) ->
     app_ct:stop(),
