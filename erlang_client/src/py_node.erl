@@ -3,7 +3,8 @@
 %%
 %% States:
 %%
-%%     down      no connection. Connects now and then; the C-node may also connect by itself.
+%%     down      no connection. Connects now and then; the C-node may also connect by itself. Meanwhile py_os looks whether
+%%               there is a process at all.
 %%     asking    connected, and asked for its `info`. Whatever else has that name is not taken for a C-node.
 %%     preparing what is to run in every interpreter is run in its, before anybody calls it (py_everywhere).
 %%     up        usable: there is a link process, and a route to it.
@@ -263,8 +264,7 @@ up(Type, Event, Data) ->
 losing(enter, _, #data{node = Node}) ->
     ok = py_router:down(Node),
     {keep_state_and_data, [{state_timeout, ?EXIT_MS, unknown}]};
-losing(state_timeout, unknown, #data{os = Os} = Data) ->
-    ok = py_os:check(Os),
+losing(state_timeout, unknown, Data) ->
     {next_state, down, lost(Data)};
 losing(info, {nodeup, Node, _}, #data{node = Node} = Data) ->
     {next_state, asking, lost(Data)};
@@ -323,10 +323,12 @@ connect(#data{node = Node}) ->
     Self = self(),
     spawn_link(fun() -> Self ! {connected, self(), net_kernel:connect_node(Node)} end).
 
-%% As long as there is no process on this host, there is nothing to connect to.
+%% As long as there is no process on this host, there is nothing to connect to. Whether there is one is looked at each time:
+%% it may have taken its time to end after its connection did, and its end is not always told.
 connect_later(#data{command = #{}, os = undefined}) ->
     [];
-connect_later(#data{command = #{}}) ->
+connect_later(#data{command = #{}, os = Os}) ->
+    ok = py_os:check(Os),
     [{state_timeout, ?LOCAL_CONNECT_MS, connect}];
 connect_later(#data{failed = Failed}) ->
     [{state_timeout, delay(Failed), connect}].

@@ -5,6 +5,9 @@
 %% their level, everything else (a library that writes to the descriptor itself, the last words of a crash) as a
 %% notice.
 %%
+%% The VM tells of the end only when all of the output was read, which is as long as a process that pynode has started keeps
+%% it open. So whoever has reason to think that pynode has gone asks for a look (check/1).
+%%
 %% The process that started it gets {py_os, Pid, ready} when pynode says so, and {py_os, Pid, {exited, How, Words}} with
 %% its last lines when it ended; then this process ends as well.
 -module(py_os).
@@ -38,6 +41,8 @@
     owner :: pid(),
     port :: port(),
     os_pid :: undefined | non_neg_integer(),
+    %% What tells it from a later process of that number.
+    born = unknown :: unknown | binary(),
     node :: node(),
     stop_timeout :: timeout(),
     %% The beginning of a line that is longer than the port gives at once, newest part first.
@@ -53,6 +58,8 @@
 -define(FLOOD, 1000).
 -define(KILL_MS, 2000).
 -define(POLL_MS, 100).
+%% How long the VM may take to tell how a process ended that is seen to have gone.
+-define(TOLD_MS, 200).
 -define(LEVELS, [
     {<<"debug">>, debug},
     {<<"info">>, info},
@@ -69,7 +76,8 @@ start_link(Command) ->
         {ok, Pid} -> {ok, Pid}
     end.
 
-%% Looks whether the process is still there, for when its connection was lost and nothing was heard of its end.
+%% Looks whether the process is still there, for when there is no connection and nothing was heard of its end. When it has
+%% gone, that is told a moment later, unless the VM tells how it ended.
 -spec check(pid()) -> ok.
 check(Pid) ->
     gen_server:cast(Pid, check).
@@ -123,7 +131,8 @@ init({Owner, #{program := Program, node := Node, stop_timeout := StopTimeout} = 
     try open(Command) of
         Port ->
             State = #state{owner = Owner, port = Port, node = Node, stop_timeout = StopTimeout},
-            {ok, State#state{os_pid = os_pid(Port)}}
+            OsPid = os_pid(Port),
+            {ok, State#state{os_pid = OsPid, born = born(OsPid)}}
     catch
         error:Why ->
             {stop, {shutdown, lists:flatten(io_lib:format("~ts cannot be started: ~tp", [Program, Why]))}}
@@ -154,10 +163,8 @@ handle_call(_, _, State) ->
 
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}} | {stop, normal, #state{}}.
 handle_cast(check, State) ->
-    case exists(State) of
-        true -> {noreply, State};
-        false -> exited(last_status(State), State)
-    end;
+    _ = exists(State) orelse erlang:send_after(?TOLD_MS, self(), gone),
+    {noreply, State};
 handle_cast(_, State) ->
     {noreply, State}.
 
@@ -168,6 +175,8 @@ handle_info({Port, {data, {eol, Part}}}, #state{port = Port, partial = Parts} = 
     {noreply, line(iolist_to_binary(lists:reverse(Parts, [Part])), State#state{partial = []})};
 handle_info({Port, {exit_status, Status}}, #state{port = Port} = State) ->
     exited(how(Status), State);
+handle_info(gone, State) ->
+    exited(last_status(State), State);
 handle_info({'EXIT', Port, Why}, #state{port = Port} = State) ->
     {stop, {port_closed, Why}, State};
 handle_info(_, State) ->
@@ -210,8 +219,33 @@ wait_exit(#state{port = Port} = State, Deadline) ->
 close(Port) ->
     try erlang:port_close(Port) of true -> ok catch error:badarg -> ok end.
 
-exists(State) ->
-    signal("0", State) =:= "".
+%% One that has ended and that its parent has not heard of yet (a zombie) has gone, too.
+exists(#state{born = unknown} = State) ->
+    signal("0", State) =:= "";
+exists(#state{os_pid = OsPid, born = Born}) ->
+    case look(OsPid) of
+        {ok, State, Born} -> not lists:member(State, [<<"Z">>, <<"X">>]);
+        {ok, _, _} -> false;
+        {error, Why} -> not lists:member(Why, [enoent, esrch])
+    end.
+
+born(OsPid) ->
+    case look(OsPid) of
+        {ok, _, Start} -> Start;
+        {error, _} -> unknown
+    end.
+
+%% What Linux tells: the state of the process, and when it was started. The name, in parentheses, may be anything.
+look(undefined) ->
+    {error, enoent};
+look(OsPid) ->
+    case file:read_file("/proc/" ++ integer_to_list(OsPid) ++ "/stat") of
+        {ok, Stat} ->
+            [State | Numbers] = string:lexemes(lists:last(binary:split(Stat, <<")">>, [global])), " \n"),
+            {ok, State, lists:nth(19, Numbers)};
+        {error, _} = Error ->
+            Error
+    end.
 
 %% `kill` is a part of every shell; it says something only when there is no such process.
 signal(_, #state{os_pid = undefined}) -> "unknown";

@@ -8,12 +8,14 @@
 suite() -> [{timetrap, {minutes, 5}}].
 
 -define(CALLERS, 24).
+%% A process that Python code starts, with the standard output and error of its own, lives for so long.
+-define(CHILD_S, "60").
 %% From the signal to the last answer of those who were waiting. The promise is 100 ms from the loss of the connection;
 %% the test host is busy with the callers themselves, and a core dump may have to be written first.
 -define(ANSWERED_MS, 2000).
 
 all() ->
-    [killed_under_load, elsewhere_killed_under_load, nodedown_is_prompt].
+    [killed_under_load, elsewhere_killed_under_load, nodedown_is_prompt, output_stays_open, output_stays_open_at_the_start].
 
 init_per_suite(Config) ->
     ok = logger:set_module_level([py_node, py_os], error),
@@ -166,12 +168,61 @@ nodedown_is_prompt(_Config) ->
     ct:log("answered ~b ms after the loss of the connection", [Median]),
     ?assert(Median =< 100, Median).
 
+%% The VM hears nothing of the end as long as a process that Python code has started keeps the output open.
+output_stays_open(_Config) ->
+    start_application([{nodes, [local]}]),
+    Node = one_node(),
+    Killed = fun(Before) ->
+        {ok, OsPid} = py:call(os, getpid, []),
+        {ok, Child} = py:eval(<<"__import__('subprocess').Popen(['sleep', '" ?CHILD_S "']).pid">>),
+        Before(OsPid),
+        T0 = erlang:monotonic_time(millisecond),
+        kill("KILL", OsPid),
+        pyn_ct:wait_until(fun() -> py:call(copy, copy, [1]) =:= {ok, 1} end),
+        Took = erlang:monotonic_time(millisecond) - T0,
+        ?assertNotEqual({ok, OsPid}, py:call(os, getpid, [])),
+        %% That one still has it open.
+        ?assert(filelib:is_dir("/proc/" ++ integer_to_list(Child))),
+        kill("KILL", Child),
+        ct:log("back after ~b ms", [Took]),
+        ?assert(Took < 10000, Took)
+    end,
+    Killed(fun(_) -> ok end),
+    %% It ends long after the connection was lost.
+    Killed(fun(OsPid) ->
+        kill("STOP", OsPid),
+        true = erlang:disconnect_node(Node),
+        [{_, Keeper, _, _}] = [Child || {_, Pid, worker, [py_node]} = Child <- supervisor:which_children(py_node_sup), is_pid(Pid)],
+        {down, Data} = pyn_ct:wait_until(fun() -> case sys:get_state(Keeper) of {down, _} = S -> S; _ -> false end end),
+        %% Whoever was asked whether it is still there has seen that it is.
+        _ = sys:get_state(element(4, Data)),
+        ?assertEqual({error, {nodedown, Node}}, py:call(copy, copy, [1]))
+    end).
+
+%% One that ends before it was ever connected.
+output_stays_open_at_the_start(Config) ->
+    File = filename:join(?config(priv_dir, Config), "child"),
+    Preload = io_lib:format("import os, signal, subprocess~n"
+                            "open('~ts', 'w').write(str(subprocess.Popen(['sleep', '" ?CHILD_S "']).pid))~n"
+                            "os.kill(os.getpid(), signal.SIGKILL)~n", [File]),
+    T0 = erlang:monotonic_time(millisecond),
+    {error, Why} = application_started([{nodes, [local]}, {preload, iolist_to_binary(Preload)}]),
+    Took = erlang:monotonic_time(millisecond) - T0,
+    {ok, Child} = file:read_file(File),
+    ?assert(filelib:is_dir("/proc/" ++ binary_to_list(Child))),
+    kill("KILL", binary_to_integer(Child)),
+    ct:log("~0tp after ~b ms", [Why, Took]),
+    ?assert(Took < 10000, Took).
+
 %% --- What the cases share ---
 
-start_application(Env) ->
+application_started(Env) ->
     _ = application:load(erlang_python),
     [ok = application:set_env(erlang_python, Key, Value) || {Key, Value} <- [{pynode, pyn_ct:program()}, {max_concurrent, 1000} | Env]],
-    {ok, _} = application:ensure_all_started(erlang_python),
+    application:ensure_all_started(erlang_python).
+
+start_application(Env) ->
+    {ok, _} = application_started(Env),
     pyn_ct:wait_until(fun() -> py:call(copy, copy, [1]) =:= {ok, 1} end).
 
 %% The only C-node that is connected.
