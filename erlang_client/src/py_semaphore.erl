@@ -152,9 +152,11 @@ held() ->
 -spec enter(timeout()) ->
     ok | {waited, timeout()} | {error, no_nodes | {overloaded, non_neg_integer(), pos_integer()}}.
 enter(Timeout) ->
-    try take(self(), Timeout) of
-        full -> {error, {overloaded, current(), limit()}};
-        Taken -> Taken
+    try
+        case take(self(), Timeout) of
+            full -> {error, {overloaded, current(), limit()}};
+            Taken -> Taken
+        end
     catch
         %% The application does not run, or stops in this moment.
         error:badarg -> {error, no_nodes}

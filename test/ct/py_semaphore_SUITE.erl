@@ -17,7 +17,8 @@
     call_says_overloaded/1,
     call_counts_the_wait/1,
     timeout_is_checked/1,
-    without_application/1
+    without_application/1,
+    refused_while_it_stops/1
 ]).
 -export([
     in_order_of_arrival/1,
@@ -60,7 +61,8 @@ groups() ->
             call_says_overloaded,
             call_counts_the_wait,
             timeout_is_checked,
-            without_application
+            without_application,
+            refused_while_it_stops
         ]},
         {waiting, [], [
             in_order_of_arrival,
@@ -189,6 +191,22 @@ without_application(_) ->
     ?assertEqual({error, no_nodes}, py_semaphore:max_concurrent()),
     ?assertEqual(0, py_semaphore:current()),
     ok = py_semaphore:leave().
+
+%% The server says that all slots are taken, and has ended, its table too, before that is read.
+refused_while_it_stops(_) ->
+    fill(2),
+    Server = whereis(py_semaphore),
+    ok = sys:suspend(Server),
+    Caller = client(fun() -> py_semaphore:enter(0) end),
+    wait_until(fun() -> process_info(Server, message_queue_len) =:= {message_queue_len, 1} end),
+    true = erlang:suspend_process(Caller),
+    ok = sys:resume(Server),
+    wait_until(fun() -> process_info(Caller, message_queue_len) =:= {message_queue_len, 1} end),
+    stop_server(),
+    true = ets:delete(py_semaphore),
+    ok = py_semaphore:forget(),
+    true = erlang:resume_process(Caller),
+    ?assertEqual({error, no_nodes}, result(Caller)).
 
 %% Waiting.
 
