@@ -366,13 +366,16 @@ serve(#state{queue = Queue} = State) ->
 
 %% The size is read after the insert, as on the fast path: somebody may take the last slot there who read the limit
 %% before the gate was closed.
+%%
+%% A waiter whose key is in the table has given up, as its cast behind this one says, and has taken a slot there since.
+%% That record is its own, and must be neither replaced nor taken back: nothing is granted, and it waits no more.
 grant(#waiter{pid = Pid, ref = Ref, key = Key}, #state{numbers = Numbers}) ->
     Max = atomics:get(Numbers, ?MAX),
     Record = {Key, Pid, Ref},
-    ets:info(?TABLE, size) < Max andalso ets:insert(?TABLE, Record) andalso
-        case ets:info(?TABLE, size) =< Max of
+    ets:info(?TABLE, size) < Max andalso
+        case ets:insert_new(?TABLE, Record) andalso ets:info(?TABLE, size) =< Max of
             true -> Ref ! {Ref, granted}, true;
-            false -> ets:delete_object(?TABLE, Record), false
+            false -> ets:delete_object(?TABLE, Record), ets:member(?TABLE, Key)
         end.
 
 %% One that will not wait and was not served: the slots may be held by the dead, of whom no 'DOWN' was read yet.

@@ -33,6 +33,7 @@
     dead_holder_is_not_counted/1,
     dead_waiter_gets_nothing/1,
     slot_given_too_late_comes_back/1,
+    slot_of_the_next_call_stays/1,
     server_crash_loses_no_slot/1,
     server_crash_ends_no_wait/1
 ]).
@@ -77,6 +78,7 @@ groups() ->
             dead_holder_is_not_counted,
             dead_waiter_gets_nothing,
             slot_given_too_late_comes_back,
+            slot_of_the_next_call_stays,
             server_crash_loses_no_slot,
             server_crash_ends_no_wait
         ]},
@@ -312,6 +314,27 @@ dead_waiter_gets_nothing(_) ->
     stop(Holder),
     ?assertEqual(ok, result(Second)),
     ?assertEqual(2, py_semaphore:current()).
+
+%% The waiter gives up while the server does not run, and takes a slot by itself. What the server reads then is over.
+slot_of_the_next_call_stays(_) ->
+    Holders = [First, Second] = fill(2),
+    ok = sys:suspend(py_semaphore),
+    Caller = client(fun() ->
+        {error, {overloaded, 2, 2}} = py_semaphore:enter(1),
+        lists:foreach(fun stop_other/1, Holders),
+        py_semaphore:enter(1)
+    end),
+    ?assertEqual(ok, result(Caller)),
+    [false, false] = [is_process_alive(Holder) || Holder <- [First, Second]],
+    ok = sys:resume(py_semaphore),
+    ?assertEqual(0, waiting()),
+    ?assertEqual(1, py_semaphore:current()),
+    ?assertEqual([ok, {error, max_concurrent}], [result(client(fun() -> py_semaphore:acquire(0) end)) || _ <- [1, 2]]).
+
+stop_other(Pid) ->
+    Monitor = monitor(process, Pid),
+    Pid ! stop,
+    receive {'DOWN', Monitor, process, Pid, _} -> ok end.
 
 %% The waiter gives up while the server does not run: the slot is given after that, and taken back.
 slot_given_too_late_comes_back(_) ->
