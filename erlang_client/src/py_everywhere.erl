@@ -15,6 +15,7 @@
 
 %% Calls.
 -export([call/5]).
+-export([checked_call/5]).
 -export([exec/2]).
 -export([first_error/1]).
 -export([exec_all/1]).
@@ -78,6 +79,14 @@ call(Module, Function, Args, Kwargs, Options) when is_list(Args), length(Args) >
 call(_, _, _, _, _) ->
     {error, invalid_args}.
 
+%% For those who want to know only whether it failed anywhere.
+-spec checked_call(py:name(), py:name(), list(), map(), options()) -> ok | {error, term()}.
+checked_call(Module, Function, Args, Kwargs, Options) ->
+    checked(call(Module, Function, Args, Kwargs, Options)).
+
+checked({ok, Results}) -> first_error(Results);
+checked({error, _} = Error) -> Error.
+
 -spec exec(py:code(), options()) -> {ok, results()} | {error, term()}.
 exec(Code, Options) ->
     case {py_args:code(Code), todo(Options)} of
@@ -119,9 +128,6 @@ reloaded({ok, Results}) ->
     end;
 reloaded({error, _} = Error) ->
     Error.
-
-checked({ok, Results}) -> first_error(Results);
-checked({error, _} = Error) -> Error.
 
 %% One call. It takes one slot of the semaphore, as any other; a callback's has one already.
 

@@ -54,10 +54,7 @@ configure(#{} = Options) ->
     try maps:fold(fun option/3, #{level => 10}, Options) of
         Kwargs ->
             How = #{timeout => ?TIMEOUT, remember => ?KEY},
-            case py_everywhere:call('_pynode_logging', setup_logging, [], Kwargs, How) of
-                {ok, Results} -> py_everywhere:first_error(Results);
-                {error, _} = Error -> Error
-            end
+            py_everywhere:checked_call('_pynode_logging', setup_logging, [], Kwargs, How)
     catch
         throw:Bad -> {error, {bad_option, Bad}}
     end;

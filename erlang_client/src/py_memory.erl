@@ -149,7 +149,4 @@ trace_stop() ->
 
 %% The one takes the place of the other, also in C-nodes that were away.
 traced_everywhere(Function, Args) ->
-    case py_everywhere:call(?MODULE_NAME, Function, Args, #{}, #{remember => ?TRACE_KEY}) of
-        {ok, Results} -> py_everywhere:first_error(Results);
-        {error, _} = Error -> Error
-    end.
+    py_everywhere:checked_call(?MODULE_NAME, Function, Args, #{}, #{remember => ?TRACE_KEY}).

@@ -93,10 +93,7 @@ disable() ->
 
 switch(On) ->
     How = #{timeout => ?TIMEOUT, remember => ?KEY},
-    case py_everywhere:call('_pynode_tracing', switch, [On], #{}, How) of
-        {ok, Results} -> py_everywhere:first_error(Results);
-        {error, _} = Error -> Error
-    end.
+    py_everywhere:checked_call('_pynode_tracing', switch, [On], #{}, How).
 
 %% In the order of their ends.
 -spec spans() -> {ok, [span()]} | failure().

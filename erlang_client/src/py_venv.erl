@@ -59,10 +59,7 @@ info() ->
     py:call('_pynode_venv', info, []).
 
 everywhere(Function, Args, Options) ->
-    case py_everywhere:call('_pynode_venv', Function, Args, #{}, Options#{timeout => ?TIMEOUT_MS}) of
-        {ok, Results} -> py_everywhere:first_error(Results);
-        {error, _} = Error -> Error
-    end.
+    py_everywhere:checked_call('_pynode_venv', Function, Args, #{}, Options#{timeout => ?TIMEOUT_MS}).
 
 in_turn(Fun) ->
     global:trans({?MODULE, self()}, Fun, [node()]).
