@@ -10,9 +10,9 @@
 %%
 %% States:
 %%
-%%     opening   the owner's node is asked to watch; then another process, the opener, has a slot of the semaphore and
-%%               waits for the C-node to open the stream, which belongs to this process there. So this one can be told to
-%%               end meanwhile.
+%%     opening   an owner on another node is about to be watched there; then another process, the opener, has a slot of
+%%               the semaphore and waits for the C-node to open the stream, which belongs to this process there. So this
+%%               one can be told to end meanwhile.
 %%     pulling   the C-node was asked for as many items as there is room for.
 %%     looking   the owner's node was asked what is unread.
 %%     waiting   for some time, before the next look, or because the C-node was overloaded.
@@ -47,8 +47,8 @@
     window :: pos_integer(),
     how :: py_call:how(),
     item_timeout :: timeout(),
-    %% What it was begun with, until the owner's node watches.
-    begin_with :: undefined | map(),
+    %% What the opener is to begin with, while the owner's node has not said that it watches.
+    unwatched = none :: none | map(),
     opener :: undefined | pid(),
     node :: undefined | node(),
     link :: undefined | py_proto:link(),
@@ -104,16 +104,13 @@ terminate(Reason, _, #data{ref = Ref, opener = Opener} = Data) ->
 gone(#data{node = undefined}) -> {error, no_nodes};
 gone(#data{node = Node}) -> {error, {nodedown, Node}}.
 
-%% Where the owner lives there may be no code of ours. It says so when it watches: from then on the owner hears of whatever
-%% happens to this node.
-watch_from_there(_, Owner) when node(Owner) =:= node() ->
-    self() ! watched,
-    ok;
+%% Where the owner lives there may be no code of ours. The stream is opened when that process says that it watches: who
+%% has got an item hears of the end.
 watch_from_there(Ref, Owner) ->
     Expressions = expressions(
         "Monitor = erlang:monitor(process, Proxy),"
         "_ = erlang:monitor(process, Owner),"
-        "Proxy ! watched,"
+        "Proxy ! {watched, Ref},"
         "receive"
         "    {'DOWN', Monitor, process, _, noconnection} -> Owner ! {py_stream, Ref, {error, {nodedown, node(Proxy)}}};"
         "    {'DOWN', _, process, _, _} -> ended "
@@ -129,6 +126,10 @@ expressions(Text) ->
     Expressions.
 
 %% The opener.
+
+start_opener(Begin, Data) ->
+    Self = self(),
+    Data#data{opener = spawn_link(fun() -> Self ! {opened, self(), open(Self, Begin)} end)}.
 
 open(Proxy, #{kind := Kind, how := How, request := Request, pin := Pin}) ->
     _ = put(?PIN, Pin),
@@ -148,14 +149,15 @@ open_at(Proxy, Node, Link, Request, Timeout) ->
 %% opening
 
 -spec opening(gen_statem:event_type(), term(), #data{}) -> event_result().
+opening(internal, {begin_with, Begin}, #data{owner = Owner} = Data) when node(Owner) =:= node() ->
+    _ = erlang:monitor(process, Owner),
+    {keep_state, start_opener(Begin, Data)};
 opening(internal, {begin_with, Begin}, #data{ref = Ref, owner = Owner} = Data) ->
     _ = erlang:monitor(process, Owner),
     ok = watch_from_there(Ref, Owner),
-    {keep_state, Data#data{begin_with = Begin}};
-opening(info, watched, #data{begin_with = #{} = Begin} = Data) ->
-    Self = self(),
-    Opener = spawn_link(fun() -> Self ! {opened, self(), open(Self, Begin)} end),
-    {keep_state, Data#data{begin_with = undefined, opener = Opener}};
+    {keep_state, Data#data{unwatched = Begin}};
+opening(info, {watched, Ref}, #data{ref = Ref, unwatched = #{} = Begin} = Data) ->
+    {keep_state, start_opener(Begin, Data#data{unwatched = none})};
 opening(info, {opened, Opener, {ok, {Node, Link, Stream}}}, #data{opener = Opener} = Data) ->
     %% Also while nothing is asked the loss of the node is noticed.
     _ = erlang:monitor(process, Link),
