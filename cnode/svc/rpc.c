@@ -105,7 +105,7 @@ static void tell(struct pyn_rpc_table *t, struct wake w)
 
 static void replied(struct pyn_rpc_table *t, uint64_t id, struct pyn_span value, struct pyn_block *block)
 {
-    struct wake w = {NULL};
+    struct wake w = {.waiter = NULL};
     struct pyn_rpc *r;
 
     pthread_mutex_lock(&t->lock);
@@ -199,7 +199,7 @@ static void lose(struct pyn_rpc_table *t, bool in_vain, bool (*match)(const stru
     struct pyn_rpc *r;
 
     do {
-        struct wake w = {NULL};
+        struct wake w = {.waiter = NULL};
         pthread_mutex_lock(&t->lock);
         r = find_asked(t, &bucket, match, what);
         if (r)
