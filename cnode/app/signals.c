@@ -5,8 +5,9 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
+
+#include "base/thread.h"
 
 enum { CAUGHT = 2 };
 
@@ -25,10 +26,8 @@ static struct {
 /* Async-signal-safe: an atomic exchange, write, raise and _exit. */
 static void on_signal(int number)
 {
-    static const uint64_t one = 1;
     int none = 0;
     int saved = errno;
-    ssize_t unused;
 
     if (getpid() != state.pid) { /* forked this very moment: the signal is none for the node */
         signal(number, SIG_DFL);
@@ -37,8 +36,7 @@ static void on_signal(int number)
     }
     if (!atomic_compare_exchange_strong(&state.first, &none, number))
         _exit(state.hurry_code);
-    unused = write(state.fd, &one, sizeof(one)); /* an eventfd at 0 takes it */
-    (void)unused;
+    pyn_wake_raise(state.fd);
     errno = saved;
 }
 
@@ -63,7 +61,7 @@ static void restore(void)
 
 int pyn_signals_install(int hurry_code)
 {
-    state.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    state.fd = pyn_wake_new();
     if (state.fd < 0)
         return -1;
     state.hurry_code = hurry_code;

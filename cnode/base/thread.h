@@ -15,7 +15,7 @@ void pyn_thread_name(const char *name);
 
 /* A descriptor that polls readable from raise to clear. -1 with errno when the system has none left. */
 PYN_MUSTCHECK int pyn_wake_new(void);
-void pyn_wake_raise(int fd);
+void pyn_wake_raise(int fd); /* async-signal-safe */
 void pyn_wake_clear(int fd);
 
 #endif

@@ -11,9 +11,9 @@
 
 #include "base/forked.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "dist/epmd.h"
 #include "dist/resolve.h"
-#include "base/thread.h"
 
 enum { BACKOFF_MIN_MS = 100, BACKOFF_MAX_MS = 10000, STABLE_MS = 5000, REASON = 256 };
 

@@ -11,8 +11,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "base/log.h"
 #include "base/forked.h"
+#include "base/log.h"
 #include "dist/link_private.h"
 
 /* A message up to this size is copied: cheaper than giving its buffer away. */

@@ -11,8 +11,8 @@
 
 #include "base/forked.h"
 #include "base/log.h"
-#include "dist/loglimit.h"
 #include "base/thread.h"
+#include "dist/loglimit.h"
 
 /* How long a handshake may take, whatever its time limit, once others wait for its place: as long as all places are
  * taken, those who dawdle in them would keep everybody else out. */

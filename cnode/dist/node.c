@@ -7,12 +7,12 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/thread.h"
 #include "dist/connector.h"
 #include "dist/ident.h"
 #include "dist/listener.h"
 #include "dist/pending.h"
 #include "dist/registration.h"
-#include "base/thread.h"
 
 /* Time for the first registration: epmd has to be started, or it is being started by somebody else. */
 enum { REGISTER_MS = 3000, LAUNCH_MS = 8000 };

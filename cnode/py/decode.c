@@ -3,6 +3,7 @@
 #include "base/huge.h"
 #include "etf/utf8.h"
 #include "py/compat.h"
+#include "py/decode_private.h"
 #include "py/error.h"
 
 enum {
@@ -18,75 +19,6 @@ static PyObject *malformed(enum pyn_etf_error e)
     if (e == PYN_ETF_TOO_DEEP)
         return PyErr_Format(PyExc_ValueError, "Erlang term nested deeper than %u levels", PYN_ETF_MAX_DEPTH);
     return PyErr_Format(PyExc_ValueError, "malformed Erlang term: %s", pyn_etf_strerror(e));
-}
-
-/* Where a key was refused. Until the exception is at the top its arguments are the text and the places, innermost
- * first; no other TypeError comes from here. Steals place. */
-static void at_place(PyObject *place)
-{
-    PyObject *exc, *args, *one, *more;
-
-    if (!place || !PyErr_ExceptionMatches(PyExc_TypeError)) {
-        Py_XDECREF(place);
-        return;
-    }
-    exc = pyn_take_exception();
-    args = PyObject_GetAttrString(exc, "args");
-    one = PyTuple_Pack(1, place);
-    more = args && one ? PySequence_Concat(args, one) : NULL;
-    if (!more || PyObject_SetAttrString(exc, "args", more) < 0)
-        PyErr_Clear(); /* the message does without it */
-    PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
-    Py_XDECREF(more);
-    Py_XDECREF(one);
-    Py_XDECREF(args);
-    Py_DECREF(exc);
-    Py_DECREF(place);
-}
-
-static PyObject *at_index(size_t i)
-{
-    if (PyErr_ExceptionMatches(PyExc_TypeError))
-        at_place(PyUnicode_FromFormat("[%zu]", i));
-    return NULL;
-}
-
-/* In the value of that key; key NULL: in a key. */
-static void at_key(PyObject *key)
-{
-    PyObject *type, *value, *trace, *repr, *place;
-
-    if (!PyErr_ExceptionMatches(PyExc_TypeError))
-        return;
-    PyErr_Fetch(&type, &value, &trace);
-    repr = key ? pyn_short_repr(key) : NULL;
-    place = repr ? PyUnicode_FromFormat("[%U]", repr) : PyUnicode_FromString("{key}");
-    Py_XDECREF(repr);
-    PyErr_Clear();
-    PyErr_Restore(type, value, trace);
-    at_place(place);
-}
-
-/* At the top: what was noted becomes the text. Returns NULL. */
-static PyObject *failed(void)
-{
-    PyObject *exc, *args, *places, *path;
-
-    if (!PyErr_ExceptionMatches(PyExc_TypeError))
-        return NULL;
-    exc = pyn_take_exception();
-    args = PyObject_GetAttrString(exc, "args");
-    places = args && PyTuple_GET_SIZE(args) > 1 ? PySequence_List(args) : NULL;
-    if (places && PyList_SetSlice(places, 0, 1, NULL) == 0 && (path = pyn_path_text(places))) {
-        PyErr_Format(PyExc_TypeError, "%U%U", PyTuple_GET_ITEM(args, 0), path);
-        Py_DECREF(path);
-    } else {
-        PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
-    }
-    Py_XDECREF(places);
-    Py_XDECREF(args);
-    Py_DECREF(exc);
-    return NULL;
 }
 
 static inline bool is_text(struct pyn_span s, const char *text, size_t len)
@@ -242,7 +174,7 @@ static PyObject *decode_list(struct pyn_types *ty, struct pyn_reader *r, uint32_
 
         if (PYN_UNLIKELY(!o)) {
             Py_DECREF(list);
-            return at_index(i);
+            return pyn_dec_at_index(i);
         }
         PyList_SET_ITEM(list, i, o);
     }
@@ -269,12 +201,12 @@ static PyObject *decode_pair(struct pyn_types *ty, struct pyn_reader *r, unsigne
     }
     first = build(ty, r, &t, start, depth);
     if (!first)
-        return at_index(0);
+        return pyn_dec_at_index(0);
     second = decode_next(ty, r, depth);
     if (second)
         pair = PyTuple_New(2);
     else
-        (void)at_index(1);
+        (void)pyn_dec_at_index(1);
     if (!pair) {
         Py_DECREF(first);
         Py_XDECREF(second);
@@ -299,7 +231,7 @@ static PyObject *decode_tuple(struct pyn_types *ty, struct pyn_reader *r, uint32
 
         if (PYN_UNLIKELY(!o)) {
             Py_DECREF(tuple);
-            return at_index(i);
+            return pyn_dec_at_index(i);
         }
         PyTuple_SET_ITEM(tuple, i, o);
     }
@@ -353,7 +285,7 @@ static bool decode_entry(struct pyn_types *ty, struct pyn_reader *r, PyObject *d
     if (key)
         value = decode_next(ty, r, depth);
     if (!value) {
-        at_key(key);
+        pyn_dec_at_key(key);
         goto out;
     }
     if (PyDict_SetItem(dict, key, value) < 0)
@@ -438,7 +370,7 @@ PyObject *pyn_decode(struct pyn_types *ty, struct pyn_reader *r)
 {
     PyObject *o = decode_next(ty, r, 0);
 
-    return PYN_LIKELY(o != NULL) ? o : failed();
+    return PYN_LIKELY(o != NULL) ? o : pyn_dec_failed();
 }
 
 PyObject *pyn_decode_span(struct pyn_types *ty, struct pyn_span term)

@@ -139,13 +139,6 @@ static void take(struct pyn_pool *p, bool (*match)(void *ctx, struct pyn_job *jo
     take_batch(&p->io, match, ctx, out);
 }
 
-void pyn_pool_take(struct pyn_pool *p, bool (*match)(void *ctx, struct pyn_job *job), void *ctx, struct pyn_queue *out)
-{
-    pthread_mutex_lock(&p->lock);
-    take(p, match, ctx, out);
-    pthread_mutex_unlock(&p->lock);
-}
-
 /* ---- what runs ---- */
 
 /* pool->lock held. */

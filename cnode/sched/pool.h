@@ -123,7 +123,7 @@ void pyn_pool_free(struct pyn_pool *p);
 
 /* The leader's poll got a job. Only from within ops.poll. */
 void pyn_pool_deliver(struct pyn_pool *p, struct pyn_job *job);
-/* Makes what was delivered in this poll visible to pyn_pool_take. Only from within ops.poll. */
+/* Makes what was delivered in this poll visible to pyn_pool_look. Only from within ops.poll. */
 void pyn_pool_settle(struct pyn_pool *p);
 /* Queues a job from any thread (a job that must run elsewhere). */
 void pyn_pool_push(struct pyn_pool *p, struct pyn_job *job);
@@ -131,15 +131,13 @@ void pyn_pool_push(struct pyn_pool *p, struct pyn_job *job);
 bool pyn_pool_has_group(struct pyn_pool *p, int group, bool or_stuck);
 /* A worker has nothing to do, or only reads, and would take a job of the lane. */
 bool pyn_pool_has_free(struct pyn_pool *p);
-/* Moves every waiting job (queues and batches) that matches to `out`. match runs under locks. */
-void pyn_pool_take(struct pyn_pool *p, bool (*match)(void *ctx, struct pyn_job *job), void *ctx, struct pyn_queue *out);
 /* Calls fn for each job that runs, those included that wait for a nested one, under the worker's lock (the job stays
  * alive for that long). */
 void pyn_pool_each_running(struct pyn_pool *p, void (*fn)(void *ctx, struct pyn_worker *w, struct pyn_job *job),
                            void *ctx);
 
-/* Both at once, so that a job that moves meanwhile is not missed: those of take, with the same ctx, and then those of
- * each_running. */
+/* Moves every waiting job (queues and batches) that matches to `out`, and then calls fn as each_running does: at once,
+ * so that a job that moves meanwhile is not missed. match runs under locks. */
 void pyn_pool_look(struct pyn_pool *p, bool (*match)(void *ctx, struct pyn_job *job),
                    void (*fn)(void *ctx, struct pyn_worker *w, struct pyn_job *job), void *ctx, struct pyn_queue *out);
 
