@@ -71,11 +71,17 @@ counters(_Config) ->
     Before = info(),
     [{ok, _} = py:call(math, sqrt, [N]) || N <- lists:seq(1, 100)],
     [{error, {'ValueError', _}} = py:call(math, sqrt, [-1]) || _ <- lists:seq(1, 10)],
-    %% Long enough to have begun before they are late: else they would not begin, and be no calls.
-    Late = [spawn_monitor(fun() -> exit(py:call(t_slow, spin, [], #{}, 1000)) end) || _ <- [1, 2]],
-    [receive {'DOWN', Ref, process, _, Result} -> {error, timeout} = Result end || {_, Ref} <- Late],
+    %% Long enough to have begun before they are late: else they would not begin, and be no calls. Their callers stay: the
+    %% C-node counts the time from the arrival, and a call whose caller is gone before it is over is no timeout there.
+    Self = self(),
+    Late = [spawn_link(fun() ->
+                Self ! {self(), py:call(t_slow, spin, [], #{}, 1000)},
+                receive leave -> ok end
+            end) || _ <- [1, 2]],
+    [receive {Caller, Result} -> {error, timeout} = Result end || Caller <- Late],
     %% A call that was late is counted as a call when it has ended, soon after its answer.
     pyn_ct:wait_until(fun() -> {grown(calls, Before), grown(timeouts, Before)} =:= {112, 2} end),
+    [Caller ! leave || Caller <- Late],
     %% Python code that is interrupted ends by an exception.
     Errors = grown(errors, Before),
     ?assert(Errors >= 10 andalso Errors =< 12).
