@@ -268,25 +268,27 @@ flood(_) ->
     ?assertEqual(Count, Arrived + Dropped).
 
 %% Those that have come and those that were left out. A record after them tells the last ones that were; it may be left
-%% out itself, and then it counts as well.
+%% out itself, and then it counts as well, or take its time, so each has a number: what was before one that came is known.
 all_of_it(Say) ->
-    all_of_it(Say, 0, 0, 0).
+    all_of_it(Say, 1, {0, 0, 0}).
 
-all_of_it(Say, Said, Arrived0, Dropped0) ->
-    {ok, none} = Say([50, <<"end">>]),
-    {Arrived, Dropped, Ends} = count(Arrived0, Dropped0, 0),
-    case Ends of
-        0 when Said < 100 -> all_of_it(Say, Said + 1, Arrived, Dropped);
-        1 -> {Arrived, Dropped - Said}
+all_of_it(Say, Said, Counts) when Said =< 100 ->
+    Text = <<"end ", (integer_to_binary(Said))/binary>>,
+    {ok, none} = Say([50, Text]),
+    case count(Text, Counts) of
+        {has_come, {Arrived, Dropped, Ends}} -> {Arrived, Dropped - (Said - Ends)};
+        {not_yet, Now} -> all_of_it(Say, Said + 1, Now)
     end.
 
-count(Arrived, Dropped, Ends) ->
+count(Last, {Arrived, Dropped, Ends}) ->
     receive
+        {event, #{level := critical, msg := {string, Last}, meta := Meta}} ->
+            {has_come, {Arrived, Dropped + maps:get(dropped, Meta, 0), Ends + 1}};
         {event, #{level := critical, meta := Meta}} ->
-            count(Arrived, Dropped + maps:get(dropped, Meta, 0), Ends + 1);
+            count(Last, {Arrived, Dropped + maps:get(dropped, Meta, 0), Ends + 1});
         {event, #{meta := Meta}} ->
-            count(Arrived + 1, Dropped + maps:get(dropped, Meta, 0), Ends)
-    after 300 -> {Arrived, Dropped, Ends}
+            count(Last, {Arrived + 1, Dropped + maps:get(dropped, Meta, 0), Ends})
+    after 300 -> {not_yet, {Arrived, Dropped, Ends}}
     end.
 
 %% A handler of logger that hangs: records pile up nowhere, and are counted.

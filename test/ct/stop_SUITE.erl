@@ -103,14 +103,18 @@ parent_pipe(Config) ->
 %% Large answers that the socket does not take at once are still sent.
 answers_go_out_before_the_end(_Config) ->
     P = pyn_ct:start(),
-    Tags = [ask(P, {eval, <<"b'\\xff' * (16 * 1024 * 1024)">>}) || _ <- lists:seq(1, 4)],
-    Last = ask(P, {call, time, sleep, [0.2]}),
-    %% All have come; those that have not are not read any more once nothing is under way.
-    pyn_ct:wait_until(fun() -> #{in_flight := I, calls := C} = pyn_ct:info(P), I + C >= 5 end),
+    Large = [send_request(P, {eval, <<"b'\\xff' * (16 * 1024 * 1024)">>}) || _ <- lists:seq(1, 4)],
+    Last = send_request(P, {call, time, sleep, [0.2]}),
+    %% All have been read once what this process has asked after them is answered. Those that have not are not read any
+    %% more when nothing is under way.
+    _ = pyn_ct:info(P),
     pyn_ct:signal(P, "TERM"),
-    [?assertMatch({ok, <<_:(16 * 1024 * 1024)/binary>>}, answer(Tag)) || Tag <- Tags],
-    ?assertEqual({ok, none}, answer(Last)),
+    [?assertMatch({reply, {ok, <<_:(16 * 1024 * 1024)/binary>>}}, gen_server:receive_response(Id, 60000)) || Id <- Large],
+    ?assertEqual({reply, {ok, none}}, gen_server:receive_response(Last, 60000)),
     ?assertEqual(0, pyn_ct:wait_exit(P)).
+
+send_request(P, Request) ->
+    gen_server:send_request({py, pyn_ct:node_of(P)}, Request).
 
 %% A peer that takes its time gets all of it; one that does not read at all holds the end up only so long.
 slow_reader_gets_its_answer(_Config) ->
