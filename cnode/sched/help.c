@@ -48,14 +48,15 @@ static unsigned count_helping(const struct pyn_queue *q)
     return count;
 }
 
-/* pool->lock held. As many helpers of the group are about to come as jobs wait for one. */
+/* pool->lock held. As many workers of the group, or helpers of it, are about to come as jobs wait for one. */
 static bool enough_come(struct pyn_pool *p, int group)
 {
     unsigned coming = 0;
 
     for (unsigned i = 0; i < p->worker_count; i++) {
         const struct pyn_worker *w = p->workers[i];
-        coming += w->host && w->starting && w->host->group == group;
+        coming += (w->host && w->starting && w->host->group == group) ||
+                  (w->errand == PYN_ERRAND_HELP && w->group == group);
     }
     return coming >= count_helping(&p->groups[group]) + count_helping(&p->nesting[group]);
 }

@@ -413,6 +413,8 @@ void pyn_pool_free(struct pyn_pool *p)
     if (!p)
         return;
     for (unsigned i = 0; p->workers && i < p->worker_count; i++) {
+        if (p->ops.gone)
+            p->ops.gone(p->ops.ctx, p->workers[i]);
         fini_worker(p->workers[i]);
         free(p->workers[i]);
     }

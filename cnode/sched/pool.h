@@ -103,6 +103,8 @@ struct pyn_pool_ops {
     /* How much would be lost to others with the worker, for the choice of one that is to be bound. Under pool->lock:
      * takes only innermost ones. May be NULL. */
     unsigned (*burden)(void *ctx, const struct pyn_worker *w);
+    /* The pool, whose threads have all ended, goes: frees what start has put into the worker. May be NULL. */
+    void (*gone)(void *ctx, struct pyn_worker *w);
 };
 
 struct pyn_pool_config {

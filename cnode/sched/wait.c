@@ -62,12 +62,13 @@ static void run_nested(struct pyn_pool *p, struct pyn_worker *w, struct pyn_job 
 static void settle_turn(struct pyn_pool *p, struct pyn_worker *w)
 {
     struct pyn_worker *self = w;
+    bool keep = alone(p); /* asked once: who runs meanwhile may end without this lock */
 
     atomic_compare_exchange_strong(&p->claimant, &self, NULL);
     if (p->leader != w)
         return;
-    pyn_worker_set_leading(w, alone(p));
-    if (!alone(p))
+    pyn_worker_set_leading(w, keep);
+    if (!keep)
         pyn_pool_pass_turn(p);
 }
 

@@ -136,14 +136,25 @@ static struct pyn_rpc *bridge_open(void *ctx, enum pyn_rpc_target target, struct
     return r;
 }
 
+static bool is_lost(struct pyn_rpc_table *t, const struct pyn_rpc *r)
+{
+    bool lost;
+
+    pthread_mutex_lock(&t->lock);
+    lost = r->state == PYN_RPC_LOST;
+    pthread_mutex_unlock(&t->lock);
+    return lost;
+}
+
 static void bridge_post(void *ctx, struct pyn_rpc *r, struct pyn_out *out)
 {
-    (void)ctx;
     pyn_frame_end(&out->buf, r->frame, out->ext_bytes);
     if (pyn_link_send(r->link, out, true))
         pyn_link_flush(r->link);
     if (!pyn_link_is_up(r->link)) /* it went down before we were in its way */
         pyn_rpc_link_down(ctx, r->link);
+    else if (is_lost(ctx, r)) /* called off while its arguments were written: what Erlang was told came before it */
+        pyn_rpc_call_off(ctx, r->link, r->target, r->id);
 }
 
 struct waiting {

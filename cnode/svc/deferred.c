@@ -136,6 +136,7 @@ struct gone {
 /* lock held, room in g. The answer is claimed before the task is told: its own would be that it was cancelled. */
 static void call_off(struct pyn_deferred *d, struct pyn_request *r, struct gone *g)
 {
+    atomic_store(&r->off, true);
     r->late.off = true;
     r->late.off_since = pyn_now();
     atomic_fetch_add(&d->off_count, 1);
@@ -155,7 +156,7 @@ static void act(struct pyn_deferred *d, struct gone *g, const char *reason)
         struct pyn_request *r = g->all[i];
         if (reason && g->answer[i])
             pyn_run_send_error(s, r, reason);
-        if (atomic_load(&r->asking) > 0)
+        if (pyn_rpc_count(s->rpc) > 0)
             pyn_rpc_coroutine_ended(s->rpc, r);
         pyn_request_unref(r);
     }

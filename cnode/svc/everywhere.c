@@ -112,8 +112,10 @@ static bool give_out(struct pyn_service *s, struct plan *plan, struct pyn_link *
         return false;
     plan->entry = NULL;
     pyn_guard_wake(s); /* for who waits inside a loop nothing else may begin before its time is over */
-    if (plan->count == 0)
+    if (plan->count == 0) {
         pyn_gather_finish(g);
+        pyn_gather_discharge(g);
+    }
     for (unsigned i = 0; i < plan->count; i++)
         pyn_gather_adopt(g, plan->children[i], i);
     for (unsigned i = 0; i < plan->count; i++) {

@@ -15,6 +15,7 @@ struct pyn_gather {
     atomic_uint refs;
     atomic_uint left;    /* children without a result */
     atomic_uint good;    /* results that are no error */
+    atomic_uint present; /* children that have not left */
     atomic_size_t bytes; /* of all results */
     struct pyn_link *link;
     struct pyn_block *block;
@@ -35,6 +36,7 @@ struct pyn_gather *pyn_gather_new(struct pyn_service *s, struct pyn_link *link, 
     g->service = s;
     atomic_init(&g->refs, 1);
     atomic_init(&g->left, children);
+    atomic_init(&g->present, children);
     g->link = pyn_link_ref(link);
     g->block = pyn_block_ref(block);
     g->to = *to;
@@ -67,12 +69,16 @@ void pyn_gather_unref(struct pyn_gather *g)
         return;
     settle(g);
     pyn_entry_unref(g->entry);
-    atomic_fetch_sub_explicit(&g->service->admitted, 1, memory_order_release);
     for (unsigned i = 0; i < g->count; i++)
         pyn_buf_free(&g->slots[i].result);
     pyn_link_unref(g->link);
     pyn_block_unref(g->block);
     free(g);
+}
+
+void pyn_gather_discharge(struct pyn_gather *g)
+{
+    atomic_fetch_sub_explicit(&g->service->admitted, 1, memory_order_release);
 }
 
 /* ---- the answer ---- */
@@ -162,6 +168,10 @@ void pyn_gather_put_error(struct pyn_request *r, const char *reason)
 
 void pyn_gather_leave(struct pyn_request *r)
 {
-    if (!r->begun && r->gather->entry)
-        pyn_remembered_missed(r->gather->service->remembered, r->gather->entry, r->job.group);
+    struct pyn_gather *g = r->gather;
+
+    if (!r->begun && g->entry)
+        pyn_remembered_missed(g->service->remembered, g->entry, r->job.group);
+    if (atomic_fetch_sub(&g->present, 1) == 1)
+        pyn_gather_discharge(g);
 }

@@ -2,7 +2,8 @@
  * sends {Tag, {ok, [{Interpreter, Result}, ...]}}.
  *
  * Counted: each child has a reference. The gather holds the caller's link and the block that the request came in, and
- * one place in the count of admitted requests, until its last child is gone. Children have the caller's address, so
+ * one place in the count of admitted requests until its last child has left, and goes with the last reference: what a
+ * thread that a child has started asks of Erlang may still refer to that child. Children have the caller's address, so
  * what ends the caller's requests (deadline, cancel, death, a lost link) ends them; a child that ends without a result
  * (nobody waits any more) leaves the answer unsent. Any thread. */
 #ifndef PYN_SVC_GATHER_H
@@ -30,8 +31,10 @@ void pyn_gather_unref(struct pyn_gather *g);
  * has claimed it. */
 void pyn_gather_put(struct pyn_request *r, const struct pyn_out *out, bool ok);
 void pyn_gather_put_error(struct pyn_request *r, const char *reason);
-/* No child at all: the answer goes out now. */
+/* All results are there: the answer goes out. */
 void pyn_gather_finish(struct pyn_gather *g);
+/* The place among the admitted is given back. */
+void pyn_gather_discharge(struct pyn_gather *g);
 /* The child leaves, run or not. */
 void pyn_gather_leave(struct pyn_request *r);
 

@@ -32,7 +32,6 @@ enum { QUIET_TICKS = 20, MAX_PICKED = 128 };
 /* ---- interrupts ---- */
 
 struct interrupt {
-    struct pyn_service *service;
     struct pyn_desk *desk;
     struct pyn_request *request; /* owned reference */
 };
@@ -40,34 +39,32 @@ struct interrupt {
 static void *interrupt_main(void *arg)
 {
     struct interrupt *i = arg;
+    struct pyn_desk *d = i->desk;
 
     pyn_thread_name("pyn-intr");
-    if (pyn_seat_interrupt(i->desk->seat, i->request->id)) {
+    if (pyn_seat_interrupt(d->seat, i->request->id)) {
         if (atomic_load(&i->request->interrupts) == 0)
             atomic_store(&i->request->reached_at, pyn_now());
         atomic_fetch_add(&i->request->interrupts, 1);
     }
-    atomic_fetch_sub(&i->desk->interrupters, 1);
-    atomic_fetch_sub(&i->service->interrupters, 1);
     pyn_request_unref(i->request);
     free(i);
+    atomic_fetch_sub(&d->interrupters, 1); /* last: the worker waits for it before all of this goes */
     return NULL;
 }
 
 /* The desk has at most one interrupter at a time: when there is one, perhaps still that of another call, the next look
  * tries again. Called under the worker's lock, while it runs the request: so the desk outlives the count. */
-static void start_interrupt(struct pyn_service *s, struct pyn_desk *d, struct pyn_request *r)
+static void start_interrupt(struct pyn_desk *d, struct pyn_request *r)
 {
     struct interrupt *i;
 
     if (atomic_load(&d->interrupters) > 0 || !(i = malloc(sizeof(*i))))
         return;
-    *i = (struct interrupt){s, d, pyn_request_ref(r)};
+    *i = (struct interrupt){d, pyn_request_ref(r)};
     atomic_fetch_add(&d->interrupters, 1);
-    atomic_fetch_add(&s->interrupters, 1);
     if (pyn_thread_start(NULL, PYN_INTERRUPTER_STACK, interrupt_main, i) != 0) {
         atomic_fetch_sub(&d->interrupters, 1);
-        atomic_fetch_sub(&s->interrupters, 1);
         pyn_request_unref(r);
         free(i);
     }
@@ -120,7 +117,7 @@ static void press(struct picked *p, struct pyn_worker *w, struct pyn_request *r)
     if (pyn_streaming_sends(r) && r->deadline > p->now && off < GRACE)
         return;
     if (interrupts == 0 || (interrupts == 1 && reached > INTERRUPT_AGAIN))
-        start_interrupt(p->service, w->seat, r);
+        start_interrupt(w->seat, r);
     if (!r->given_up && (reached > GIVE_UP || (interrupts == 0 && off > GIVE_UP_UNREACHED)) &&
         p->stuck_count < MAX_PICKED) {
         r->given_up = true;
@@ -243,9 +240,9 @@ static void act(struct picked *p, const char *reason)
         replace(s, p->stuck[i]);
 }
 
-/* Returns how many were ended. */
-static unsigned look(struct pyn_service *s, uint64_t now, bool (*match)(void *ctx, const struct pyn_request *r),
-                     void *ctx, const char *reason)
+/* Returns how many were ended. full: there may be more. */
+static unsigned look_once(struct pyn_service *s, uint64_t now, bool (*match)(void *ctx, const struct pyn_request *r),
+                          void *ctx, const char *reason, bool *full)
 {
     struct picked p = {.service = s, .now = now, .match = match, .ctx = ctx};
     struct pyn_queue gone = {0};
@@ -254,12 +251,25 @@ static unsigned look(struct pyn_service *s, uint64_t now, bool (*match)(void *ct
 
     pyn_pool_look(s->pool, look_at_waiting, look_at_running, &p, &gone);
     act(&p, reason);
+    *full = p.late_count == MAX_PICKED;
     count = p.late_count + gone.count;
     while ((job = pyn_queue_pop(&gone))) {
         struct pyn_request *r = pyn_request_of(job);
         call_off(s, r, why(r, now, reason));
         pyn_run_dispose(s, r);
     }
+    return count;
+}
+
+/* Those that were ended are not picked again. */
+static unsigned look(struct pyn_service *s, uint64_t now, bool (*match)(void *ctx, const struct pyn_request *r),
+                     void *ctx, const char *reason)
+{
+    unsigned count = 0;
+    bool more = true;
+
+    while (more)
+        count += look_once(s, now, match, ctx, reason, &more);
     return count;
 }
 

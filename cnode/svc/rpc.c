@@ -171,7 +171,7 @@ static bool is_over(const struct pyn_rpc *r, const void *link)
 
 static bool is_of_run(const struct pyn_rpc *r, const void *run)
 {
-    return r->run == run && (r->notify || r->beside);
+    return r->run == run && !r->late;
 }
 
 static bool is_of_coroutine(const struct pyn_rpc *r, const void *run)

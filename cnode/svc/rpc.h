@@ -35,8 +35,8 @@ void pyn_rpc_table_free(struct pyn_rpc_table *t);
 bool pyn_rpc_reply(struct pyn_rpc_table *t, struct pyn_span payload, struct pyn_block *block);
 /* The link is gone: what was asked over it has no answer any more. NULL: all links. */
 void pyn_rpc_link_down(struct pyn_rpc_table *t, const struct pyn_link *l);
-/* The call has ended before its time: loops that wait for something on its behalf are told, and threads that its code
- * has started. */
+/* The call has ended before its time: who waits for something on its behalf is told, and so is Erlang. The worker
+ * itself may be busy with a call that is nested there, which ends when Erlang knows. */
 void pyn_rpc_run_ended(struct pyn_rpc_table *t, const struct pyn_request *run);
 /* The request, whose coroutine runs on an event loop, was called off: loops' threads that wait for something on its
  * behalf are told. */

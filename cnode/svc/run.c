@@ -90,7 +90,7 @@ void pyn_run_stop(void *service, struct pyn_worker *w)
 }
 
 /* When the watchdog, which may just send what the worker has left, has ended as well. */
-void pyn_run_free_desk(void *unused, const struct pyn_worker *w)
+void pyn_run_free_desk(void *unused, struct pyn_worker *w)
 {
     struct pyn_desk *d = w->seat;
 

@@ -55,6 +55,7 @@ static bool start_pool(struct pyn_service *s)
         .wake = pool_wake,
         .estimate = pyn_run_estimate,
         .burden = pool_burden,
+        .gone = pyn_run_free_desk,
     };
 
     s->pool = pyn_pool_new(&config, &ops);
@@ -198,8 +199,6 @@ bool pyn_service_stop(struct pyn_service *s, uint64_t deadline)
 
 void pyn_service_free(struct pyn_service *s)
 {
-    if (s->pool)
-        pyn_pool_each_worker(s->pool, pyn_run_free_desk, NULL);
     pyn_pool_free(s->pool);
     if (s->links)
         pyn_links_free(s->links);

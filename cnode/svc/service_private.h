@@ -73,7 +73,6 @@ struct pyn_service {
     bool guard_started;
     bool guard_stop;
     atomic_bool guard_parked;
-    atomic_uint interrupters;
 };
 
 /* This node's pid as a term; there once the service is ready, and so whenever a message has come. */
@@ -106,7 +105,7 @@ bool pyn_run_start(void *service, struct pyn_worker *w);
 /* The request of that id, if a worker runs it now: a new reference. */
 struct pyn_request *pyn_run_find(struct pyn_service *s, uint64_t id);
 void pyn_run_stop(void *service, struct pyn_worker *w);
-void pyn_run_free_desk(void *unused, const struct pyn_worker *w);
+void pyn_run_free_desk(void *unused, struct pyn_worker *w);
 void pyn_run_attach(void *service, struct pyn_worker *w);
 void pyn_run_detach(void *service, struct pyn_worker *w);
 void pyn_run_job(void *service, struct pyn_worker *w, struct pyn_job *job);

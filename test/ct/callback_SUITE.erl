@@ -12,9 +12,11 @@ all() ->
 groups() ->
     Cases = [reentrant_example, nested_example, depth_100, endless_recursion, fibonacci_with_memo, class_methods,
              styles, errors, odd_functions, values, unregistered, registration, registered_twice, clocks_differ, names,
-             deadline_ends_callback, cancel_ends_callback, killed_callback, main_of_the_chain,
+             deadline_ends_callback, cancel_ends_callback, cancel_ends_nested_call, cancelled_while_converting,
+             killed_callback, main_of_the_chain,
              nested_calls_take_no_slot, nested_async_calls, concurrent_callbacks, reentrant_100, own_threads,
-             asked_for_threads, threads_end_with_their_call, threads_go_on, bind_in_callback, threads_nested, messages,
+             asked_for_threads, threads_end_with_their_call, threads_of_a_coroutine,
+             threads_go_on, threads_of_exec_all, bind_in_callback, threads_nested, messages,
              process_restarts],
     [{one_worker, [], Cases ++ [collector_in_lookup]},
      {many_workers, [], Cases ++ [threads_64, threads_too_deep]},
@@ -329,6 +331,36 @@ cancel_ends_callback(_) ->
     ?assertEqual({error, timeout}, py:await(Async, 50)),
     dead(Pid2).
 
+%% The worker that waits for the callback is busy with the callback's own call meanwhile, which ends first.
+cancel_ends_nested_call(_) ->
+    Test = self(),
+    ok = py:register_function(nests, fun(_) -> Test ! {callback, self()}, py:call(t_callbacks, spin, [Test]) end),
+    #{stuck_total := Stuck} = info(),
+    [begin
+         {Caller, Ref} = spawn_monitor(fun() -> py:call(t_callbacks, wait_for, [nests]) end),
+         Pid = callback_pid(),
+         receive <<"spins">> -> ok end,
+         exit(Caller, kill),
+         receive {'DOWN', Ref, process, Caller, _} -> ok end,
+         dead(Pid),
+         ok = pyn_ct:wait_until(fun() -> in_flight() =:= 0 andalso ok end)
+     end || _ <- [1, 2, 3]],
+    ?assertMatch(#{stuck_total := Stuck, stuck := 0}, info()).
+
+%% The callback that is asked for all the same does not stay: end_per_testcase looks.
+cancelled_while_converting(_) ->
+    never(),
+    [begin
+         {Caller, Ref} = spawn_monitor(fun() -> py:call(t_callbacks, F, [never, Go]) end),
+         pyn_ct:wait_until(fun() -> py:state_fetch(Go) =:= {ok, <<"converts">>} end),
+         exit(Caller, kill),
+         receive {'DOWN', Ref, process, Caller, _} -> ok end,
+         pyn_ct:wait_until(fun() -> in_flight() =:= 0 end)
+     end || {F, Go} <- [{slow_argument, <<"slow_argument">>}, {slow_argument_in_loop, <<"slow_argument_in_loop">>}]],
+    %% This is asked for after them.
+    ?assertEqual({ok, {<<"ok">>, 1}}, attempt([identity, 1])),
+    [ok = py:state_remove(Go) || Go <- [<<"slow_argument">>, <<"slow_argument_in_loop">>]].
+
 killed_callback(_) ->
     ok = py:register_function(suicide, fun(_) -> exit(self(), kill), receive never -> ok end end),
     ?assertMatch({ok, {<<"callback">>, <<"exit: killed">>, <<"exit">>, <<"killed">>, [], true}}, attempt([suicide])).
@@ -458,6 +490,28 @@ threads_end_with_their_call(_) ->
     ok = py:stream_cancel(Stream),
     dead(Item),
     ok = pyn_ct:wait_until(fun() -> maps:get(stuck, maps:get(app_ct:pynode(), py:info())) =:= 0 andalso ok end).
+
+%% The coroutine has not begun when its function starts the thread.
+threads_of_a_coroutine(_) ->
+    never(),
+    Ref = py:async_call(t_callbacks, starts_and_waits, [never, 1]),
+    Pid = callback_pid(),
+    ?assertEqual({error, timeout}, py:async_await(Ref, 50)),
+    dead(Pid).
+
+%% They keep nothing of the call, which has its answer.
+threads_of_exec_all(_) ->
+    never(),
+    ok = py:exec_all(<<"import threading, t_callbacks\n"
+                            "threading.Thread(target=t_callbacks.attempt, args=('never', 1)).start()\n">>),
+    Pid = callback_pid(),
+    ok = pyn_ct:wait_until(fun() -> in_flight() =:= 0 andalso ok end),
+    true = is_process_alive(Pid),
+    exit(Pid, kill),
+    end_others().
+
+end_others() ->
+    receive {callback, Pid} -> exit(Pid, kill), end_others() after 200 -> ok end.
 
 %% When the call has ended well, its threads go on by themselves; those of an executor work for who submits.
 threads_go_on(_) ->
@@ -685,6 +739,9 @@ callback_pid() ->
 
 dead(Pid) ->
     ok = pyn_ct:wait_until(fun() -> not is_process_alive(Pid) andalso ok end).
+
+info() ->
+    maps:get(app_ct:pynode(), py:info()).
 
 running() ->
     map_size(element(3, sys:get_state(py_callback))).

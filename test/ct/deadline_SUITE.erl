@@ -7,7 +7,7 @@
          late_interrupts/1, late_interrupts_among_others/1, clean_up_code_runs/1, swallowed_interrupts/1, imports/1,
          stuck_workers_are_replaced/1, too_many_stuck_workers/1, stuck_worker_comes_back/1,
          expired_in_queue/1, cancel_running/1, cancel_by_alias/1, cancel_queued/1, cancel_at_once/1, cancel_nothing/1,
-         caller_dies_while_running/1, caller_dies_while_queued/1, node_of_callers_stops/1, node_of_callers_is_killed/1,
+         caller_dies_while_running/1, caller_dies_while_queued/1, node_of_callers_stops/1, peer_with_many_closes/1, node_of_callers_is_killed/1,
          overloaded/1, overloaded_by_many/1, reading_goes_on/1]).
 -include_lib("stdlib/include/assert.hrl").
 
@@ -24,6 +24,7 @@ all() ->
      stuck_workers_are_replaced, too_many_stuck_workers, stuck_worker_comes_back,
      expired_in_queue, cancel_running, cancel_by_alias, cancel_queued, cancel_at_once, cancel_nothing,
      caller_dies_while_running, caller_dies_while_queued, node_of_callers_stops, node_of_callers_is_killed,
+     peer_with_many_closes,
      overloaded, overloaded_by_many, reading_goes_on].
 
 init_per_suite(Config) ->
@@ -36,6 +37,7 @@ end_per_suite(_Config) ->
 init_per_testcase(Case, Config) ->
     Args = case Case of
                too_many_stuck_workers -> ["--workers", "2", "--max-stuck", "2", "--drain-timeout", "500"];
+               peer_with_many_closes -> ["--workers", "150", "--mode", "multi_executor"];
                overloaded -> ["--workers", "1", "--max-queue", "4"];
                overloaded_by_many -> ["--workers", "2", "--max-queue", "4"];
                _ -> ["--workers", integer_to_list(workers(Case))]
@@ -271,6 +273,16 @@ expired_in_queue(Config) ->
     {ok, 1} = call(Config, echo, [1]),
     {error, enoent} = file:read_file(File),
     20 = info(Config, timeouts).
+
+%% More than are looked at in one go.
+peer_with_many_closes(Config) ->
+    P = pynode(Config),
+    {ok, C} = dist_client:connect(#{port => pyn_ct:port(P), name => 'many@127.0.0.1'}),
+    [dist_client:request(C, {exec, <<"import time\nwhile True: time.sleep(0.05)">>, infinity}) || _ <- lists:seq(1, 150)],
+    pyn_ct:wait_until(fun() -> info(Config, busy) =:= 150 end),
+    dist_client:close(C),
+    idle(Config),
+    pyn_ct:wait_until(fun() -> info(Config, busy) =:= 0 end).
 
 overloaded(Config) ->
     P = pynode(Config),

@@ -79,6 +79,41 @@ async def awaits(name, *args):
     return await erlang.async_call(name, *args)
 
 
+def spin(pid):
+    erlang.send(pid, 'spins')
+    while True:
+        pass
+
+
+class Slow:
+    """Takes its time to become an argument, and tells in the shared state that it does."""
+    def __init__(self, key):
+        self.key = key
+
+    def __str__(self):
+        erlang.state_set(self.key, 'converts')
+        end = time.monotonic() + 0.5
+        while time.monotonic() < end:
+            try:
+                time.sleep(0.01)
+            except KeyboardInterrupt:
+                pass
+        return 'slow'
+
+
+def slow_argument(name, key):
+    erlang.call(name, Slow(key))
+
+
+def slow_argument_in_loop(name, key):
+    asyncio.run(awaits(name, Slow(key)))
+
+
+def starts_and_waits(name, *args):
+    threading.Thread(target=attempt, args=(name, *args)).start()
+    return asyncio.sleep(600)
+
+
 def in_own_loop(name, *args):
     return asyncio.run(awaits(name, *args))
 

@@ -101,7 +101,8 @@ bool pool_rig_start(struct fake *f, unsigned workers, unsigned main_workers, boo
 {
     const struct pyn_pool_config config = {workers, main_workers, 4, HELPERS, parallel, STACK};
     const struct pyn_pool_ops ops = {f,          fake_start, nothing,   nothing,   nothing,       fake_run,
-                                     fake_flush, fake_flush, fake_poll, fake_wake, fake_estimate, fake_burden};
+                                     fake_flush, fake_flush, fake_poll, fake_wake, fake_estimate, fake_burden,
+                                     nothing};
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->cond, NULL);
     /* Nobody delivers before pool is set: the inbox is empty until the test sends. */

@@ -130,6 +130,35 @@ START_TEST(a_stuck_interpreter_is_served)
 }
 END_TEST
 
+/* Idle workers of the interpreter are on their way: when the first takes its job, the others' need no helpers. */
+START_TEST(workers_that_come_are_enough)
+{
+    struct fake f = {0};
+    struct task tasks[3];
+    struct pyn_pool_stats stats;
+    unsigned idle;
+
+    ck_assert(pool_rig_start(&f, 4, 0, true));
+    for (int round = 1; round <= 50; round++) {
+        pool_rig_init_tasks(tasks, 3);
+        do {
+            pthread_mutex_lock(&f.pool->lock);
+            idle = f.pool->idle_count;
+            for (int i = 0; i < 3 && idle == 3; i++) {
+                tasks[i].job.group = 0;
+                tasks[i].job.helps = true;
+                pyn_pool_push_locked(f.pool, &tasks[i].job, NULL);
+            }
+            pthread_mutex_unlock(&f.pool->lock);
+        } while (idle != 3);
+        pool_rig_wait_ran(&f, 3 * round);
+    }
+    pyn_pool_stats(f.pool, &stats);
+    ck_assert_uint_eq(stats.helpers, 0);
+    pool_rig_stop(&f);
+}
+END_TEST
+
 /* One that only reads is free, one in a job is not, and one that is bound is somebody's. */
 START_TEST(a_free_worker)
 {
@@ -196,6 +225,7 @@ static Suite *help_suite(void)
     tcase_add_test(limits, a_helper_that_does_not_start);
     tcase_add_test(core, a_job_that_helps_waits_for_nobody);
     tcase_add_test(core, a_stuck_interpreter_is_served);
+    tcase_add_test(core, workers_that_come_are_enough);
     tcase_add_test(core, a_free_worker);
     tcase_set_timeout(core, 60);
     suite_add_tcase(suite, limits);

@@ -142,8 +142,8 @@ static void nest_poll(void *ctx, bool eager)
 START_TEST(somebody_reads_while_a_nested_job_runs)
 {
     const struct pyn_pool_config config = {2, 0, 1, 1, true, 256 * 1024};
-    const struct pyn_pool_ops ops = {NULL,    nest_start, nothing,   nothing,   nothing, nest_run,
-                                     nothing, nothing,    nest_poll, nest_wake, is_long, NULL};
+    const struct pyn_pool_ops ops = {NULL,    nest_start, nothing,   nothing, nothing, nest_run, nothing,
+                                     nothing, nest_poll,  nest_wake, is_long, NULL,    nothing};
 
     pthread_mutex_init(&n.lock, NULL);
     pthread_cond_init(&n.cond, NULL);

@@ -155,8 +155,8 @@ static void fake_run(void *ctx, struct pyn_worker *w, struct pyn_job *job)
 static void start(struct fake *f, unsigned workers)
 {
     const struct pyn_pool_config config = {workers, 0, 2, 0, true, STACK};
-    const struct pyn_pool_ops ops = {f,       fake_start, nothing,   nothing,   nothing, fake_run,
-                                     nothing, nothing,    fake_poll, fake_wake, no_idea, NULL};
+    const struct pyn_pool_ops ops = {f,       fake_start, nothing,   nothing, nothing, fake_run, nothing,
+                                     nothing, fake_poll,  fake_wake, no_idea, NULL,    nothing};
 
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->cond, NULL);
