@@ -7,7 +7,8 @@
          late_interrupts/1, late_interrupts_among_others/1, clean_up_code_runs/1, swallowed_interrupts/1, imports/1,
          stuck_workers_are_replaced/1, too_many_stuck_workers/1, stuck_worker_comes_back/1,
          expired_in_queue/1, cancel_running/1, cancel_by_alias/1, cancel_queued/1, cancel_at_once/1, cancel_nothing/1,
-         caller_dies_while_running/1, caller_dies_while_queued/1, node_of_callers_stops/1, peer_with_many_closes/1, node_of_callers_is_killed/1,
+         caller_dies_while_running/1, caller_dies_while_queued/1, node_of_callers_stops/1,
+         peer_with_many_closes/1, node_of_callers_is_killed/1,
          overloaded/1, overloaded_by_many/1, reading_goes_on/1]).
 -include_lib("stdlib/include/assert.hrl").
 
