@@ -51,10 +51,16 @@ static bool is_on_its_way(struct pyn_aim *a)
     return a->mark.interrupted && __atomic_load_n(&a->state->async_exc, __ATOMIC_RELAXED) != NULL;
 }
 
+/* lock held. */
+static bool is_patient(const struct pyn_aim *a)
+{
+    return a->mark.imports > 0 && !(a->mark.wanted && pyn_now() - a->mark.wanted_since > PYN_IMPORT_PATIENCE);
+}
+
 /* Returns whether an interrupt is due first, which changes nothing but where `anyway`. lock held. */
 static bool change(struct pyn_aim *a, bool sheltered, bool anyway)
 {
-    bool due = sheltered ? is_on_its_way(a) : a->mark.wanted;
+    bool due = sheltered ? is_on_its_way(a) : a->mark.wanted && !is_patient(a);
 
     if (!sheltered && due) {
         a->mark.wanted = false;
@@ -106,19 +112,32 @@ int pyn_aim_back(bool before)
     return a ? go(a, before, true, &now) : 0;
 }
 
-int pyn_aim_breathe(void)
+void pyn_aim_import(int change)
 {
     struct pyn_aim *a = aim_here();
-    bool due = false;
 
-    Py_BEGIN_ALLOW_THREADS
-    Py_END_ALLOW_THREADS
     if (!a)
-        return 0;
+        return;
     pthread_mutex_lock(&a->lock);
-    due = is_on_its_way(a);
+    a->mark.imports += (unsigned)change;
     pthread_mutex_unlock(&a->lock);
-    return due ? raise_here(a) : 0;
+}
+
+void pyn_aim_raised(void)
+{
+    struct pyn_aim *a = aim_here();
+    bool came;
+
+    if (!a)
+        return;
+    pthread_mutex_lock(&a->lock);
+    came = a->mark.interrupted;
+    a->mark.interrupted = came || a->mark.wanted;
+    a->mark.spared = !a->mark.interrupted;
+    a->mark.wanted = false;
+    pthread_mutex_unlock(&a->lock);
+    if (came)
+        PyThreadState_SetAsyncExc(a->thread, NULL); /* it may be on its way */
 }
 
 /* ---- on others ---- */
@@ -133,7 +152,7 @@ struct pyn_mark pyn_aim_look(struct pyn_aim *a)
     return mark;
 }
 
-enum attempt { RAISED, TOO_LATE, WANTED };
+enum attempt { RAISED, TOO_LATE, WANTED, AGAIN };
 
 /* Python 3.11 finds a thread that this one starts, which has its number until it runs. Attached; where there is a GIL,
  * which is so in all versions that do this, neither thread goes on meanwhile. */
@@ -147,48 +166,80 @@ static bool is_at(const struct pyn_aim *a)
 #endif
 }
 
+/* Attached, lock held. */
+static enum attempt raise_there(struct pyn_aim *a)
+{
+    if (PyThreadState_SetAsyncExc(a->thread, PyExc_KeyboardInterrupt) != 1)
+        return TOO_LATE;
+    a->mark.wanted = false;
+    a->mark.interrupted = is_at(a);
+    if (!a->mark.interrupted)
+        PyThreadState_SetAsyncExc(a->thread, NULL);
+    return a->mark.interrupted ? RAISED : TOO_LATE;
+}
+
+/* lock held. */
+static enum attempt want(struct pyn_aim *a)
+{
+    if (!a->mark.wanted)
+        a->mark.wanted_since = pyn_now();
+    a->mark.wanted = true;
+    return WANTED;
+}
+
+/* lock held. */
+static enum attempt count_raised(struct pyn_aim *a)
+{
+    a->mark.spared = false;
+    a->mark.interrupted = true;
+    return RAISED;
+}
+
 /* Attached. */
 static enum attempt raise_or_want(struct pyn_aim *a, uint64_t serial)
 {
     enum attempt result = TOO_LATE;
 
     pthread_mutex_lock(&a->lock);
-    if (a->mark.serial == serial && a->mark.sheltered) {
-        a->mark.wanted = true;
-        result = WANTED;
-    } else if (a->mark.serial == serial && PyThreadState_SetAsyncExc(a->thread, PyExc_KeyboardInterrupt) == 1) {
-        result = is_at(a) ? RAISED : TOO_LATE;
-        a->mark.interrupted = result == RAISED;
-        if (!a->mark.interrupted)
-            PyThreadState_SetAsyncExc(a->thread, NULL);
-    }
+    if (a->mark.serial == serial)
+        result = a->mark.spared ? count_raised(a) : a->mark.sheltered || is_patient(a) ? want(a) : raise_there(a);
     pthread_mutex_unlock(&a->lock);
     return result;
 }
 
-/* Until the thread has raised it, or does something else. Detached. */
-static bool wait_for_raise(struct pyn_aim *a, uint64_t serial)
+/* Until the thread has raised it, or does something else, or is to be interrupted from here after all. Detached. */
+static enum attempt wait_for_raise(struct pyn_aim *a, uint64_t serial)
 {
     struct pyn_mark mark;
+    bool waits;
 
     do {
         usleep(LOOK_AGAIN);
-        mark = pyn_aim_look(a);
-    } while (mark.serial == serial && mark.wanted);
-    return mark.serial == serial;
+        pthread_mutex_lock(&a->lock);
+        mark = a->mark;
+        waits = mark.sheltered || is_patient(a);
+        pthread_mutex_unlock(&a->lock);
+    } while (mark.serial == serial && mark.wanted && waits);
+    if (mark.serial != serial)
+        return TOO_LATE;
+    return mark.wanted ? AGAIN : RAISED;
 }
 
 bool pyn_aim_interrupt(struct pyn_aim *a, PyInterpreterState *interp, uint64_t serial)
 {
-    /* SetAsyncExc finds only threads of the interpreter that its caller is attached to. */
-    PyThreadState *state = PyThreadState_New(interp);
-    enum attempt result;
+    enum attempt result = AGAIN;
 
-    if (!state)
-        return false;
-    PyEval_RestoreThread(state);
-    result = raise_or_want(a, serial);
-    PyThreadState_Clear(state);
-    PyThreadState_DeleteCurrent();
-    return result == RAISED || (result == WANTED && wait_for_raise(a, serial));
+    while (result == AGAIN) {
+        /* SetAsyncExc finds only threads of the interpreter that its caller is attached to. */
+        PyThreadState *state = PyThreadState_New(interp);
+        if (!state)
+            return false;
+        PyEval_RestoreThread(state);
+        result = raise_or_want(a, serial);
+        PyThreadState_Clear(state);
+        PyThreadState_DeleteCurrent();
+        if (result == WANTED)
+            result = wait_for_raise(a, serial);
+    }
+    return result == RAISED;
 }

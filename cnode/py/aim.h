@@ -47,8 +47,13 @@ bool pyn_aim_interrupt(struct pyn_aim *a, PyInterpreterState *interp, uint64_t s
 PYN_MUSTCHECK int pyn_aim_go(bool sheltered, bool *before);
 PYN_MUSTCHECK int pyn_aim_back(bool before);
 
-/* For long loops in C, which no exception of another thread reaches: others may have the interpreter for a moment. -1
- * with KeyboardInterrupt: an interrupt has come. Attached. */
-PYN_MUSTCHECK int pyn_aim_breathe(void);
+/* The calling thread begins (1) or has ended (-1) the import of a module, in its shelter. Meanwhile it is let go on for
+ * a while (PYN_IMPORT_PATIENCE) also outside of it, in the code of modules. Attached. */
+void pyn_aim_import(int change);
+
+/* The calling thread raises KeyboardInterrupt itself, as its call was called off: the interrupt that comes for the same
+ * reason is that one, and the code that tidies up is not hit by another. A thread that nobody aims at may call it.
+ * Attached. */
+void pyn_aim_raised(void);
 
 #endif

@@ -112,18 +112,20 @@ class _Library:
         return erlang._library(name)
 
 
-class _ThreadingImport:
-    """Adds to `threading` what _pynode_threads says, when it is imported: it is large, and most code does without it."""
+class _ThreadsImport:
+    """Adds to the modules of threads what _pynode_threads says, when they are imported: they are large, and most code
+    does without them."""
+
+    modules = ("threading", "concurrent.futures.thread")
 
     @staticmethod
     def find_spec(name, path=None, target=None):
-        if name != "threading":
+        if name not in _ThreadsImport.modules:
             return None
-        sys.meta_path.remove(_ThreadingImport)
         for finder in sys.meta_path:
-            spec = finder.find_spec(name, path, target)
+            spec = None if finder is _ThreadsImport else finder.find_spec(name, path, target)
             if spec is not None:
-                spec.loader = _ThreadingImport(spec.loader)
+                spec.loader = _ThreadsImport(spec.loader)
                 return spec
         return None
 
@@ -136,9 +138,20 @@ class _ThreadingImport:
     def exec_module(self, module):
         module.__loader__ = module.__spec__.loader = self._loader
         self._loader.exec_module(module)
+        _ThreadsImport.adopt(module)
+
+    @staticmethod
+    def adopt(module):
         from _pynode_threads import adopt
 
-        adopt(module.Thread)
+        adopt(module)
+
+    @staticmethod
+    def start():
+        sys.meta_path.insert(0, _ThreadsImport)
+        for name in _ThreadsImport.modules:  # a .pth file or sitecustomize may have imported them
+            if name in sys.modules:
+                _ThreadsImport.adopt(sys.modules[name])
 
 
 def _guard_extensions():
@@ -211,7 +224,7 @@ def _setup():
     if not _boot["main"]:
         _guard_extensions()
         atexit.register(_forget_thread)
-    sys.meta_path.insert(0, _ThreadingImport)
+    _ThreadsImport.start()
 
 
 _setup()

@@ -218,6 +218,7 @@ static enum pyn_call_outcome run_function(struct pyn_seat *s, const struct pyn_c
         value = call_builtin(s, callable, call->function, &a);
     else
         value = PyObject_Vectorcall(callable, a.all + 1, a.positional | PY_VECTORCALL_ARGUMENTS_OFFSET, a.names);
+    pyn_child_ends(); /* before its value is looked at */
     release_arguments(&a);
     Py_XDECREF(callable);
     if (value && call->async != PYN_CALL_PLAIN)
@@ -268,6 +269,7 @@ static enum pyn_call_outcome run_eval(struct pyn_seat *s, const struct pyn_call 
         space = call->locals.len > 0 ? namespace_with(s, call->locals) : Py_NewRef(s->names);
     if (space)
         value = PyEval_EvalCode(code, space, space);
+    pyn_child_ends();
     Py_XDECREF(space);
     Py_XDECREF(code);
     return value ? write_value(s, call, out, value) : pyn_call_write_error(s, call, out, mark);

@@ -71,5 +71,7 @@ uint64_t pyn_runner_look(struct pyn_runner *r, uint64_t *since);
 /* Raises KeyboardInterrupt in the loop's thread if it still runs a step of that request. Waits for the interpreter, as
  * pyn_seat_interrupt does. */
 void pyn_runner_interrupt(struct pyn_runner *r, uint64_t request);
+/* The step imports a module: an interrupt takes up to PYN_IMPORT_PATIENCE longer. Any thread. */
+bool pyn_runner_imports(struct pyn_runner *r);
 
 #endif

@@ -1,6 +1,5 @@
 /* What is none of the common types exactly: subclasses of them, our own types, sets, iterators,
  * buffers (encode_buffer.c), and at last any object by its str(). */
-#include "py/aim.h"
 #include "py/encode_private.h"
 
 /* Others have their turn after so many elements of an iterator. */
@@ -40,7 +39,7 @@ static int put_elements(struct pyn_enc *e, PyObject *it, unsigned depth, bool op
             pyn_enc_at_index(e, (Py_ssize_t)count);
             return -1;
         }
-        if (open && count % BREATH == BREATH - 1 && pyn_aim_breathe() < 0)
+        if (open && count % BREATH == BREATH - 1 && pyn_breathe(e->ty) < 0)
             return -1;
     }
     return PyErr_Occurred() ? -1 : pyn_enc_close_list(e, at, count);

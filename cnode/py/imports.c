@@ -24,6 +24,21 @@ static PyObject *sheltered(PyObject *original, PyObject *const *args, Py_ssize_t
     return call_with(true, original, args, n, names);
 }
 
+static PyObject *importing(PyObject *original, PyObject *const *args, Py_ssize_t n, PyObject *names)
+{
+    PyObject *result;
+    bool before;
+
+    if (pyn_aim_go(true, &before) < 0)
+        return NULL;
+    pyn_aim_import(1);
+    result = PyObject_Vectorcall(original, args, (size_t)n, names);
+    pyn_aim_import(-1);
+    if (pyn_aim_back(before) < 0)
+        Py_CLEAR(result);
+    return result;
+}
+
 static PyObject *exposed(PyObject *original, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
     return call_with(false, original, args, n, names);
@@ -36,7 +51,7 @@ static PyObject *exposed(PyObject *original, PyObject *const *args, Py_ssize_t n
 
 /* The ways in; and the one way out, to the code of modules. What a version of Python does not have is left out. */
 static PyMethodDef methods[] = {
-    METHOD("_find_and_load", sheltered), METHOD("_lock_unlock_module", sheltered),     METHOD("_load", sheltered),
+    METHOD("_find_and_load", importing), METHOD("_lock_unlock_module", sheltered),     METHOD("_load", sheltered),
     METHOD("_exec", sheltered),          METHOD("_call_with_frames_removed", exposed),
 };
 

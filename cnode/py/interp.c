@@ -227,9 +227,9 @@ bool pyn_seat_end(struct pyn_seat *s, struct pyn_mark outer)
     return mark.interrupted;
 }
 
-bool pyn_seat_interrupted(struct pyn_seat *s)
+bool pyn_seat_imports(struct pyn_seat *s)
 {
-    return pyn_aim_look(&s->aim).interrupted;
+    return pyn_aim_look(&s->aim).imports > 0;
 }
 
 bool pyn_seat_interrupt(struct pyn_seat *s, uint64_t serial)

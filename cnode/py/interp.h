@@ -33,5 +33,7 @@ bool pyn_seat_end(struct pyn_seat *s, struct pyn_mark outer);
 /* Raises KeyboardInterrupt in the thread of the seat if it still runs the call `serial`, see pyn_aim_interrupt. true:
  * it was raised. */
 bool pyn_seat_interrupt(struct pyn_seat *s, uint64_t serial);
+/* The call imports a module: an interrupt takes up to PYN_IMPORT_PATIENCE longer. Any thread. */
+bool pyn_seat_imports(struct pyn_seat *s);
 
 #endif

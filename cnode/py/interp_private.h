@@ -45,7 +45,4 @@ struct pyn_seat {
     struct pyn_aim aim; /* the call that runs */
 };
 
-/* The call that runs was interrupted: for loops in C, which no exception of another thread reaches. */
-bool pyn_seat_interrupted(struct pyn_seat *s);
-
 #endif

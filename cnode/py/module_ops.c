@@ -1,22 +1,26 @@
 #include "py/module_ops.h"
 
 #include "etf/writer.h"
+#include "py/aim.h"
 #include "py/bridge.h"
 #include "py/decode.h"
 #include "py/encode.h"
 #include "py/imports.h"
 #include "py/module_docs.h"
+#include "py/runner.h"
 
 /* ---- results ---- */
 
 PyObject *pyn_rpc_raise(struct pyn_types *ty, enum pyn_rpc_result result)
 {
-    if (result == PYN_RPC_INTERRUPTED)
+    if (result == PYN_RPC_INTERRUPTED) {
+        pyn_aim_raised();
         PyErr_SetString(PyExc_KeyboardInterrupt, "the call that made this one has ended");
-    else if (result == PYN_RPC_TOO_DEEP)
+    } else if (result == PYN_RPC_TOO_DEEP) {
         PyErr_SetString(PyExc_RecursionError, "calls between Python and Erlang are nested too deeply");
-    else
+    } else {
         PyErr_SetString(ty->coordinator_down, "the coordinator node is not connected");
+    }
     return NULL;
 }
 
@@ -382,6 +386,16 @@ static PyObject *module_on_behalf(PyObject *Py_UNUSED(module), PyObject *Py_UNUS
     return PyLong_FromUnsignedLongLong(bridge ? bridge->request(bridge->ctx) : 0);
 }
 
+/* _adopt(request) -> what this thread worked for before. */
+static PyObject *module_adopt(PyObject *Py_UNUSED(module), PyObject *number)
+{
+    unsigned long long request = PyLong_AsUnsignedLongLong(number);
+
+    if (PyErr_Occurred())
+        return NULL;
+    return PyLong_FromUnsignedLongLong(pyn_runner_adopt(request));
+}
+
 /* _sheltered(function) -> one that does the same, and is not interrupted before its end. */
 static PyObject *module_sheltered(PyObject *Py_UNUSED(module), PyObject *function)
 {
@@ -403,6 +417,7 @@ PyMethodDef pyn_module_ops[] = {
     {"send", KEYWORDS(module_send), METH_VARARGS | METH_KEYWORDS, PYN_DOC_SEND},
     {"self", module_self, METH_NOARGS, PYN_DOC_SELF},
     {"_on_behalf", module_on_behalf, METH_NOARGS, NULL},
+    {"_adopt", module_adopt, METH_O, NULL},
     {"_sheltered", module_sheltered, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };

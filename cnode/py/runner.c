@@ -73,6 +73,7 @@ void pyn_runner_set_loop(struct pyn_runner *r, struct pyn_loop *loop)
 
 static _Thread_local struct pyn_runner *this_runner;
 static _Thread_local uint64_t this_request;
+static _Thread_local uint64_t adopted; /* see pyn_runner_adopt */
 
 void pyn_runner_enter(struct pyn_runner *r)
 {
@@ -93,11 +94,19 @@ uint64_t pyn_runner_step_request(void)
     return this_request;
 }
 
+uint64_t pyn_runner_adopt(uint64_t request)
+{
+    uint64_t before = adopted;
+
+    adopted = request;
+    return before;
+}
+
 uint64_t pyn_runner_request(void)
 {
     struct pyn_types *ty;
     PyObject *value = NULL;
-    uint64_t request = 0;
+    uint64_t request = adopted;
 
     if (this_request != 0)
         return this_request;
@@ -137,6 +146,11 @@ uint64_t pyn_runner_look(struct pyn_runner *r, uint64_t *since)
 
     *since = mark.since;
     return mark.serial;
+}
+
+bool pyn_runner_imports(struct pyn_runner *r)
+{
+    return pyn_aim_look(&r->aim).imports > 0;
 }
 
 void pyn_runner_interrupt(struct pyn_runner *r, uint64_t request)

@@ -24,4 +24,8 @@ void pyn_runner_end(struct pyn_runner *r, struct pyn_mark outer);
 /* The request of the step that this thread runs; 0: none. Nothing is looked up. */
 uint64_t pyn_runner_step_request(void);
 
+/* The request that this thread works for where neither a step nor a context says: set by whoever starts it, or has it
+ * work. Returns the one before. A context would not do: what runs in another one would be nobody's. */
+uint64_t pyn_runner_adopt(uint64_t request);
+
 #endif

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "etf/writer.h"
 #include "py/bridge.h"
+#include "py/child.h"
 #include "py/encode.h"
 #include "py/error.h"
 
@@ -23,6 +24,7 @@ static enum filled add_item(struct pyn_seat *s, PyObject *iterator, struct pyn_o
     PyObject *item = PyIter_Next(iterator);
     int bad;
 
+    pyn_child_ends(); /* before anything is sent */
     if (!item)
         return PyErr_Occurred() ? FAILED : EXHAUSTED;
     bad = pyn_encode(s->types, item, out);
@@ -47,18 +49,6 @@ static void end_list(struct pyn_out *out, size_t head, uint32_t count)
     pyn_write_nil(&out->buf);
 }
 
-/* Gives others the interpreter for a moment: an iterator that is written in C never does by itself. -1 with an
- * exception when the call was interrupted. */
-static int breathe(struct pyn_seat *s)
-{
-    Py_BEGIN_ALLOW_THREADS
-    Py_END_ALLOW_THREADS
-    if (!pyn_seat_interrupted(s))
-        return 0;
-    PyErr_SetNone(PyExc_KeyboardInterrupt);
-    return -1;
-}
-
 /* EXHAUSTED, or FAILED. */
 static enum filled add_all(struct pyn_seat *s, PyObject *iterator, struct pyn_out *out)
 {
@@ -72,7 +62,7 @@ static enum filled add_all(struct pyn_seat *s, PyObject *iterator, struct pyn_ou
         filled = add_item(s, iterator, out);
         count += filled == FILLED;
         if (filled == FILLED && pyn_now() - since > SLICE) {
-            filled = breathe(s) == 0 ? FILLED : FAILED;
+            filled = pyn_breathe(s->types) == 0 ? FILLED : FAILED;
             since = pyn_now();
         }
     }

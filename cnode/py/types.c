@@ -177,6 +177,23 @@ static int add_types(struct pyn_types *ty, PyObject *module)
     return PyModule_AddObjectRef(module, "_request", ty->request);
 }
 
+static PyObject *new_nothing(void)
+{
+    PyObject *names = PyDict_New();
+    PyObject *function = names ? PyRun_String("lambda: None", Py_eval_input, names, names) : NULL;
+
+    Py_XDECREF(names);
+    return function;
+}
+
+int pyn_breathe(struct pyn_types *ty)
+{
+    PyObject *none = PyObject_CallNoArgs(ty->nothing);
+
+    Py_XDECREF(none);
+    return none ? 0 : -1;
+}
+
 int pyn_types_init(struct pyn_types *ty, PyObject *module)
 {
     *ty = (struct pyn_types){0};
@@ -186,7 +203,8 @@ int pyn_types_init(struct pyn_types *ty, PyObject *module)
         return -1;
     }
     ty->str_tolist = PyUnicode_InternFromString("tolist");
-    if (!ty->str_tolist)
+    ty->nothing = new_nothing();
+    if (!ty->str_tolist || !ty->nothing)
         return -1;
     for (unsigned i = 0; i < PYN_SMALL_INTS; i++) {
         ty->small[i] = PyLong_FromLong((long)i);
@@ -210,6 +228,7 @@ int pyn_types_traverse(struct pyn_types *ty, visitproc visit, void *arg)
     Py_VISIT(ty->callback_error);
     Py_VISIT(ty->coordinator_down);
     Py_VISIT(ty->span_var);
+    Py_VISIT(ty->nothing);
     return 0;
 }
 
@@ -228,6 +247,7 @@ void pyn_types_clear(struct pyn_types *ty)
     Py_CLEAR(ty->coordinator_down);
     Py_CLEAR(ty->span_var);
     Py_CLEAR(ty->str_tolist);
+    Py_CLEAR(ty->nothing);
     for (unsigned i = 0; i < PYN_SMALL_INTS; i++)
         Py_CLEAR(ty->small[i]);
     for (unsigned i = 0; i < PYN_NAME_SLOTS; i++)

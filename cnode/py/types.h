@@ -40,6 +40,7 @@ struct pyn_types {
     struct pyn_graveyard *graveyard; /* owned */
     PyObject *span_var;              /* the context variable of the open span, py/trace.h (owned) */
     PyObject *str_tolist;            /* "tolist" */
+    PyObject *nothing;               /* a function of Python that does nothing (owned), see pyn_breathe */
     PyObject *small[PYN_SMALL_INTS]; /* the integers 0..255 (owned) */
     /* Names that came as atoms or map keys, by hash: pyn_name_new. Owned; NULL where nothing came yet. */
     PyObject *names[PYN_NAME_SLOTS];
@@ -51,6 +52,11 @@ PYN_MUSTCHECK int pyn_types_init(struct pyn_types *ty, PyObject *module);
 int pyn_types_traverse(struct pyn_types *ty, visitproc visit, void *arg);
 /* May be called more than once. Attached. */
 void pyn_types_clear(struct pyn_types *ty);
+
+/* For long loops in C: what Python code does between two instructions. Others that wait for the interpreter get it, and an
+ * interrupt is raised here: -1 with KeyboardInterrupt. (To release the interpreter and take it again would not do: each
+ * release wakes those who wait, they come too late, and begin anew to wait until they may ask for it.) Attached. */
+PYN_MUSTCHECK int pyn_breathe(struct pyn_types *ty);
 
 /* A new reference to an object that holds this term (bytes of a whole term, no version byte). Attached. */
 PyObject *pyn_opaque_new(struct pyn_types *ty, enum pyn_opaque_kind kind, struct pyn_span term);

@@ -23,8 +23,7 @@ enum { QUIET_TICKS = 20, MAX_PICKED = 128 };
  * from when the interrupt reached it, as on a busy machine that may take its time. */
 #define INTERRUPT_AGAIN (150 * PYN_MS)
 #define GIVE_UP (250 * PYN_MS)
-/* One that no interrupt reaches (C code keeps the interpreter, or an import takes long) is given up so long after it
- * was called off. */
+/* One that no interrupt reaches (C code keeps the interpreter) is given up so long after it was called off. */
 #define GIVE_UP_UNREACHED PYN_SECOND
 /* A generator that was called off has this long to come to its next item, where it is closed without an interrupt. */
 #define GRACE (20 * PYN_MS)
@@ -104,6 +103,11 @@ static uint64_t passed(uint64_t since, uint64_t now)
     return now > since ? now - since : 0;
 }
 
+static uint64_t unreached_limit(const struct pyn_desk *d)
+{
+    return GIVE_UP_UNREACHED + (pyn_seat_imports(d->seat) ? PYN_IMPORT_PATIENCE : 0);
+}
+
 /* Under the worker's lock. The request has been called off: see to it that its worker comes back. */
 static void press(struct picked *p, struct pyn_worker *w, struct pyn_request *r)
 {
@@ -118,7 +122,7 @@ static void press(struct picked *p, struct pyn_worker *w, struct pyn_request *r)
         return;
     if (interrupts == 0 || (interrupts == 1 && reached > INTERRUPT_AGAIN))
         start_interrupt(w->seat, r);
-    if (!r->given_up && (reached > GIVE_UP || (interrupts == 0 && off > GIVE_UP_UNREACHED)) &&
+    if (!r->given_up && (interrupts > 0 ? reached > GIVE_UP : off > unreached_limit(w->seat)) &&
         p->stuck_count < MAX_PICKED) {
         r->given_up = true;
         p->stuck[p->stuck_count++] = w;

@@ -226,7 +226,7 @@ static bool press(struct pyn_loop *l, uint64_t request, uint64_t since, uint64_t
         start_interrupt(l, request);
         return false;
     }
-    return l->presses == 2 && now - l->pressed_at > GIVE_UP;
+    return l->presses == 2 && now - l->pressed_at > GIVE_UP + (pyn_runner_imports(l->runner) ? PYN_IMPORT_PATIENCE : 0);
 }
 
 void pyn_loop_retire(struct pyn_deferred *d, struct pyn_loop *l)

@@ -4,7 +4,7 @@
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([timeout_while_sleeping/1, timeout_while_looping/1, timeout_in_eval_and_exec/1, timeout_while_converting/1,
          timeout_while_c_holds_the_lock/1, timeout_of_nothing/1, timeout_errors_of_python/1, many_timeouts/1,
-         late_interrupts/1, late_interrupts_among_others/1, clean_up_code_runs/1, swallowed_interrupts/1, imports/1,
+         late_interrupts/1, late_interrupts_among_others/1, clean_up_code_runs/1, swallowed_interrupts/1, imports/1, imports_go_on/1,
          stuck_workers_are_replaced/1, too_many_stuck_workers/1, stuck_worker_comes_back/1,
          expired_in_queue/1, cancel_running/1, cancel_by_alias/1, cancel_queued/1, cancel_at_once/1, cancel_nothing/1,
          caller_dies_while_running/1, caller_dies_while_queued/1, node_of_callers_stops/1,
@@ -21,7 +21,7 @@ suite() ->
 all() ->
     [timeout_while_sleeping, timeout_while_looping, timeout_in_eval_and_exec, timeout_while_converting,
      timeout_while_c_holds_the_lock, timeout_of_nothing, timeout_errors_of_python, many_timeouts,
-     late_interrupts, late_interrupts_among_others, clean_up_code_runs, swallowed_interrupts, imports,
+     late_interrupts, late_interrupts_among_others, clean_up_code_runs, swallowed_interrupts, imports, imports_go_on,
      stuck_workers_are_replaced, too_many_stuck_workers, stuck_worker_comes_back,
      expired_in_queue, cancel_running, cancel_by_alias, cancel_queued, cancel_at_once, cancel_nothing,
      caller_dies_while_running, caller_dies_while_queued, node_of_callers_stops, node_of_callers_is_killed,
@@ -200,7 +200,8 @@ swallowed_interrupts(Config) ->
     pyn_ct:wait_until(fun() -> info(Config, stuck_total) =:= Before + 1 end),
     {ok, 1} = call(Config, echo, [1]).
 
-%% The import system itself is not interrupted, what it runs of a module is. Nobody waits for its locks afterwards.
+%% The import system itself is not interrupted, what it runs of a module is when it does not end for some seconds. Nobody
+%% waits for its locks afterwards.
 imports(Config) ->
     P = pynode(Config),
     File = file(Config),
@@ -211,7 +212,23 @@ imports(Config) ->
     [begin
          on_time(100, fun() -> {error, timeout} = pyn_ct:call(P, {call, t_endless, f, [], #{}, 100}) end),
          idle(Config)
-     end || _ <- [1, 2, 3]],
+     end || _ <- [1, 2]],
+    not_stuck(Config).
+
+%% A package whose import was broken off could not be imported again: what of it is there already is not looked at.
+%% Whoever comes later finds what the call that was late has imported.
+imports_go_on(Config) ->
+    P = pynode(Config),
+    on_time(100, fun() -> {error, timeout} = pyn_ct:call(P, {call, t_package, f, [], #{}, 100}) end),
+    {ok, <<"there">>} = pyn_ct:call(P, {call, t_package, f, [], #{}, 30000}),
+    {ok, 1} = pyn_ct:call(P, {call, t_package, times_imported, []}),
+    %% The import ends, the call does not go on.
+    on_time(100, fun() ->
+        {error, timeout} = pyn_ct:call(P, {eval, <<"(__import__('t_package_too'), print('went on'))">>, #{}, 100})
+    end),
+    idle(Config),
+    {ok, true} = pyn_ct:call(P, {eval, <<"'t_package_too' in __import__('sys').modules">>}),
+    false = lists:any(fun(L) -> string:find(L, "went on") =/= nomatch end, pyn_ct:log(P)),
     not_stuck(Config).
 
 stuck_workers_are_replaced(Config) ->

@@ -7,7 +7,7 @@
 suite() -> [{timetrap, {minutes, 2}}].
 
 all() ->
-    [ends_after_the_call, asks_nothing, signals, node_dies_before_child, input, all_descriptors_closed].
+    [ends_after_the_call, streams_nothing, asks_nothing, signals, node_dies_before_child, input, all_descriptors_closed].
 
 init_per_suite(Config) -> Config.
 
@@ -48,6 +48,22 @@ ends_after_the_call(Config) ->
     _ = pyn_ct:wait_log(P, "a sentence"),
     ok = receive Late -> {late_answer, Late} after 0 -> ok end,
     ok = pyn_ct:end_clean(P).
+
+%% Not even an item of a generator that forks; and what its code would give is not looked at.
+streams_nothing(Config) ->
+    P = pynode(Config),
+    {ok, Stream} = pyn_ct:call(P, {stream, t_fork, yields, []}),
+    ok = to_its_end(P, Stream),
+    [<<"parent">>, 0] = [receive {py_item, Stream, Item} -> Item after 0 -> none end || _ <- [1, 2]],
+    {ok, 0} = call(Config, returns_what_runs_code, []),
+    ok = receive More -> {more, More} after 0 -> ok end,
+    ok = pyn_ct:end_clean(P).
+
+to_its_end(P, Stream) ->
+    case pyn_ct:call(P, {stream_next, Stream, 10}) of
+        {ok, {_, more}} -> to_its_end(P, Stream);
+        {ok, {_, done}} -> ok
+    end.
 
 asks_nothing(Config) ->
     {ok, <<"CoordinatorDown">>} = call(Config, asks, []),

@@ -1,6 +1,7 @@
 """Callbacks, as Python sees them."""
 import asyncio
 import concurrent.futures
+import contextvars
 import gc
 import logging
 import random
@@ -116,6 +117,42 @@ def starts_and_waits(name, *args):
 
 def in_own_loop(name, *args):
     return asyncio.run(awaits(name, *args))
+
+
+def in_thread_of_own_loop(name, *args):
+    async def asks():
+        return await asyncio.to_thread(erlang.call, name, *args)
+
+    return asyncio.run(asks())
+
+
+def in_copied_context(name, *args):
+    t = threading.Thread(target=contextvars.copy_context().run, args=(attempt, name, *args))
+    t.start()
+    t.join()
+
+
+class Tidy:
+    """Leaves a mark when it was entered, and another one when it was left in order."""
+    def __init__(self, path):
+        self.path = path
+
+    def __enter__(self):
+        with open(self.path, 'a') as f:
+            f.write('o')
+        return self
+
+    def __exit__(self, *args):
+        text = ''
+        for part in 'x', '':
+            text += part
+        with open(self.path, 'a') as f:
+            f.write(text)
+
+
+def tidies_up(name, path):
+    with Tidy(path):
+        return erlang.call(name, 1)
 
 
 async def items(name, *args):

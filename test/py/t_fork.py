@@ -34,6 +34,25 @@ def exits(code):
     return exit_code(pid)
 
 
+def yields():
+    pid = os.fork()
+    if pid == 0:
+        yield "child"
+        os._exit(3)
+    yield "parent"
+    yield exit_code(pid)
+
+
+class Runs:
+    def __str__(self):
+        os._exit(5)
+
+
+def returns_what_runs_code():
+    pid = os.fork()
+    return Runs() if pid == 0 else exit_code(pid)
+
+
 async def in_coroutine():
     return raises()
 

@@ -35,6 +35,21 @@ def spinning(key):
         erlang.state_set(key, "closed")
 
 
+def tidying(path):
+    """Leaves a mark at its start, and another one when it was closed in order."""
+    with open(path, "a") as f:
+        f.write("o")
+    try:
+        while True:
+            yield 1
+    finally:
+        text = ""
+        for part in "x", "":
+            text += part
+        with open(path, "a") as f:
+            f.write(text)
+
+
 def sleeping(times):
     for seconds in times:
         time.sleep(seconds)

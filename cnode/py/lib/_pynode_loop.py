@@ -66,6 +66,7 @@ class _Runner:
     # On the loop's thread.
 
     def _main(self):
+        erlang._adopt(0)
         try:
             self._serve()
         finally:

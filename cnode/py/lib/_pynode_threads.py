@@ -1,4 +1,4 @@
-"""Threads that Python code starts work on behalf of the call that starts them. Imported with `threading`.
+"""Threads that Python code starts work on behalf of the call that starts them. Imported with the modules of threads.
 
 What they ask Erlang for has no more time than that call, and ends with it when it is called off: the call may wait for
 them. When it has ended well, they go on by themselves. A ThreadPoolExecutor's threads work for whoever has submitted.
@@ -24,41 +24,41 @@ def _replace(owner, name, function):
     setattr(owner, name, wrapper)
 
 
-def adopt(thread_class):
-    _replace(thread_class, "start", _start)
-    _replace(thread_class, "_bootstrap_inner", _bootstrap_inner)
+def adopt(module):
+    """The module has just been imported, or was there before."""
+    if module.__name__ == "threading":
+        _replace(module.Thread, "start", _start)
+        _replace(module.Thread, "_bootstrap_inner", _bootstrap_inner)
+    else:
+        _replace(module.ThreadPoolExecutor, "submit", _submit)
 
 
 def _start(method, self):
     self._pynode_request = erlang._on_behalf()
-    _adopt_executors()
     return erlang._sheltered(method)(self)
 
 
 def _bootstrap_inner(method, self):
-    erlang._request.set(getattr(self, "_pynode_request", 0))
+    erlang._adopt(getattr(self, "_pynode_request", 0))
     return method(self)
 
 
-_adopted = False
-
-
-def _adopt_executors():
-    """Before the first thread of the first executor starts: what was submitted until then is for the same call."""
-    global _adopted
-    module = sys.modules.get("concurrent.futures.thread")
-    if not _adopted and hasattr(module, "ThreadPoolExecutor"):
-        _adopted = True
-        _replace(module.ThreadPoolExecutor, "submit", _submit)
+def _runs_elsewhere(executor):
+    """Python 3.14 has one whose functions are run by interpreters of its own."""
+    module = sys.modules.get("concurrent.futures.interpreter")
+    return module is not None and isinstance(executor, module.InterpreterPoolExecutor)
 
 
 def _submit(method, self, function, /, *args, **kwargs):
-    return erlang._sheltered(method)(self, _work, erlang._on_behalf(), function, args, kwargs)
+    submit = erlang._sheltered(method)
+    if _runs_elsewhere(self):
+        return submit(self, function, *args, **kwargs)
+    return submit(self, _work, erlang._on_behalf(), function, args, kwargs)
 
 
 def _work(request, function, args, kwargs):
-    erlang._request.set(request)
+    before = erlang._adopt(request)
     try:
         return function(*args, **kwargs)
     finally:
-        erlang._request.set(0)
+        erlang._adopt(before)
