@@ -16,10 +16,10 @@ all() ->
 groups() ->
     [{shared, [],
       [bad_input, bound_process, names_are_private, begins_with_preload, begins_with_exec_all, gone_after_unbind,
-       destructors, all_bound, all_busy, dies_before_it_is_bound, owner_dies, owner_dies_in_a_call, owner_elsewhere, handed_over,
+       destructors, all_bound, all_busy, owner_dies, owner_dies_in_a_call, owner_elsewhere, handed_over,
        handed_over_to_another_node, in_order, with_context, every_arity, errors, timeouts, interrupted, stuck, nested,
        nested_contexts, async_and_cast, coroutines, streams, what_was_before, own_worker, slots, refused_module, cycles]},
-     {own, [], [one_worker, pinned_callers, node_dies, node_hangs, dies_while_node_hangs, two_nodes, owners_node_killed, many_owners]}].
+     {own, [], [one_worker, pinned_callers, node_dies, node_hangs, two_nodes, owners_node_killed, many_owners]}].
 
 init_per_suite(Config) -> Config.
 
@@ -427,29 +427,6 @@ all_busy(_) ->
     Held = [begin {ok, C} = py:bind(new), C end || _ <- [1, 2, 3]],
     [ok = py:unbind(C) || C <- Held].
 
-%% The processes that ask in the place of owners end with these, while the workers are busy still.
-dies_before_it_is_bound(_) ->
-    Busy = [py:call_async(t_slow, spin, []) || _ <- [1, 2, 3]],
-    pyn_ct:wait_until(fun() -> in_flight() =:= 3 end),
-    Owners = [spawn(Bind) || Bind <- [fun py:bind/0, fun() -> py:bind(new) end, fun() -> py:with_context(fun() -> ok end) end]],
-    pyn_ct:wait_until(fun() -> in_flight() =:= 6 end),
-    pyn_ct:wait_until(fun() -> length(binders()) =:= 3 end),
-    [exit(Owner, kill) || Owner <- Owners],
-    pyn_ct:wait_until(fun() -> in_flight() =:= 3 end),
-    pyn_ct:wait_until(fun() -> binders() =:= [] end),
-    [ok = py:interrupt(Ref) || Ref <- Busy],
-    [{error, interrupted} = py:await(Ref) || Ref <- Busy],
-    settled(),
-    all_can_be_bound(3).
-
-%% Those that ask for a worker in the place of another process.
-binders() ->
-    [Pid || Pid <- processes(), {current_function, {py_proto, _, _}} <- [process_info(Pid, current_function)]].
-
-all_can_be_bound(N) ->
-    Held = [begin {ok, C} = py:bind(new), C end || _ <- lists:seq(1, N)],
-    [ok = py:unbind(C) || C <- Held].
-
 %% The smallest pynode.
 one_worker(_) ->
     ok = app_ct:start(app_ct:workers(1)),
@@ -628,19 +605,6 @@ node_hangs(_) ->
     [{messages, []} = process_info(Owner, messages) || Owner <- Owners],
     [{ok, _} = py:bind(new) || _ <- Owners],
     [Owner ! stop || Owner <- Owners].
-
-%% The C-node has not seen the request yet, or not the death, and then sees both.
-dies_while_node_hangs(_) ->
-    ok = app_ct:start(app_ct:workers(2)),
-    {ok, OsPid} = py:call(os, getpid, []),
-    _ = os:cmd("kill -STOP " ++ integer_to_list(OsPid)),
-    Owners = [spawn(fun() -> py:bind(new) end) || _ <- [1, 2]],
-    pyn_ct:wait_until(fun() -> length(binders()) =:= 2 end),
-    [exit(Owner, kill) || Owner <- Owners],
-    pyn_ct:wait_until(fun() -> binders() =:= [] end, 20000),
-    _ = os:cmd("kill -CONT " ++ integer_to_list(OsPid)),
-    pyn_ct:wait_until(fun() -> {bound(), in_flight()} =:= {0, 0} end),
-    all_can_be_bound(2).
 
 %% The one with more room; none is left when all of both are bound.
 two_nodes(_) ->
