@@ -76,13 +76,16 @@ send({Node, Link, Target, Request}, #how{ctx = Ctx}) ->
     ok = remember(Ref, #sent{node = Node, sender = Sender, target = Target, ctx = Ctx, event = Event}),
     Ref.
 
-%% When the time is over the task is cancelled, and nothing of it arrives later.
+%% When the time is over the task is cancelled, and nothing of it arrives later. After a time that is none it can be
+%% awaited still.
 -spec await(reference(), timeout()) -> result().
-await(Ref, Timeout) ->
+await(Ref, Timeout) when ?IS_TIMEOUT(Timeout) ->
     case recall(Ref) of
         none -> await_unsent(Ref, Timeout);
         Sent -> await_sent(Ref, Timeout, Sent)
-    end.
+    end;
+await(_, Other) ->
+    {error, {bad_option, Other}}.
 
 await_sent(Ref, Timeout, #sent{node = Node, sender = Sender} = Sent) ->
     case py_proto:await_answer(Ref, Timeout) of

@@ -40,9 +40,10 @@ call(Kind, How, Request) ->
     Pid ! {ref, Ref},
     Ref.
 
-%% A value that came in time is not thrown away: only an await that finds nothing ends the call.
+%% A value that came in time is not thrown away: only an await that finds nothing ends the call. One that is refused has
+%% not begun, the call can be awaited still.
 -spec await(reference(), timeout()) -> {ok, term()} | {error, term()}.
-await(Ref, Timeout) ->
+await(Ref, Timeout) when ?IS_TIMEOUT(Timeout) ->
     receive
         {py_response, Ref, Response} -> Response;
         {py_error, Ref, Error} -> {error, Error};
@@ -56,7 +57,9 @@ await(Ref, Timeout) ->
             _ = cancel(Ref),
             {error, timeout}
         end
-    end.
+    end;
+await(_, Other) ->
+    {error, {bad_option, Other}}.
 
 %% The call ends with {error, interrupted}, if it has not ended yet.
 -spec cancel(reference()) -> ok | {error, not_found}.

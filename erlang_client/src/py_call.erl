@@ -32,9 +32,6 @@
 -define(CHAIN, '$py_chain').
 -define(SLACK_MS, 100).
 -define(MAX_RETRIES, 1000).
-%% The longest time that `receive` takes.
--define(MAX_TIMEOUT, 16#ffffffff).
--define(IS_TIMEOUT(T), (T =:= infinity orelse (is_integer(T) andalso T >= 0 andalso T =< ?MAX_TIMEOUT))).
 
 %% The calling process is a callback, which has that much time. A call of it gets a moment more: when the time is over,
 %% the C-node ends the call that waits for the callback first, so that it cannot see how others ended for that.

@@ -1,5 +1,9 @@
 -include("py_router.hrl").
 
+%% The longest time that `receive` takes.
+-define(MAX_TIMEOUT, 16#ffffffff).
+-define(IS_TIMEOUT(T), (T =:= infinity orelse (is_integer(T) andalso T >= 0 andalso T =< ?MAX_TIMEOUT))).
+
 %% In a callback: the call that waits for it, on which C-node, and until when (monotonic time in milliseconds).
 -record(chain, {
     node :: node(),

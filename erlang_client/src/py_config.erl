@@ -181,11 +181,18 @@ pools(Pools) when is_list(Pools), length(Pools) >= 0 ->
     end;
 pools(#{} = Pools) ->
     case [Pair || Pair <- maps:to_list(Pools), not is_pool(Pair)] of
-        [] -> {ok, Pools};
+        [] -> filled(Pools);
         [Bad | _] -> {error, io_lib:format("must be a map from names of pools to lists of nodes, but has ~tp", [Bad])}
     end;
 pools(_) ->
     {error, "must be a map from names of pools to lists of nodes"}.
+
+%% One without a node could not be called.
+filled(Pools) ->
+    case [Name || {Name, []} <- maps:to_list(Pools)] of
+        [] -> {ok, Pools};
+        [Name | _] -> {error, io_lib:format("must have a node in each pool, but has none in ~tp", [Name])}
+    end.
 
 is_pool({Name, Members}) when is_atom(Name), is_list(Members), length(Members) >= 0 ->
     lists:all(fun(Node) -> Node =:= local orelse node_name(Node) =:= {ok, Node} end, Members);

@@ -232,23 +232,28 @@ ask_to_bind(#target{node = Node} = Target) ->
         {'DOWN', Monitor, process, _, Reason} -> {error, Reason}
     end.
 
+%% A request of the dead is not answered. The C-node watches who asked: it drops the request, or ends what came of it,
+%% whichever of the request, its answer and the death is first. So there is nothing to give back from here.
 binder(Owner, #target{node = Node, link = Link}, Request, Tell) ->
-    {Ref, _} = py_proto:send_as(Owner, Node, Link, Request),
-    case py_proto:await_any(#{Ref => bind}, ?BIND_MS + ?SLACK_MS) of
+    Watch = erlang:monitor(process, Owner),
+    {Ref, Sender} = py_proto:send_as(Owner, Node, Link, Request),
+    case py_proto:await_any(#{Ref => bind, Watch => owner}, ?BIND_MS + ?SLACK_MS) of
         {Ref, {result, Result}} ->
             Tell(Result);
         {Ref, {down, Reason}} ->
             Tell({error, py_link:reason(Node, Reason)});
+        {Watch, _} ->
+            py_proto:call_off(Node, Ref, Sender);
         timeout ->
             _ = Tell({error, timeout}),
             ok = py_proto:call_off(Node, Ref, none),
-            unbind_late(Node, Link, Ref)
+            unbind_late(Node, Link, Ref, Watch)
     end.
 
-%% With the connection the context ends, too.
-unbind_late(Node, Link, Ref) ->
-    case py_proto:await_answer(Ref, infinity) of
-        {result, {ok, Id}} -> py_proto:request(Node, Link, py_proto:unbind(Id), ?UNBIND_MS);
+%% With the connection the context ends, too, and with its owner.
+unbind_late(Node, Link, Ref, Watch) ->
+    case py_proto:await_any(#{Ref => bind, Watch => owner}, infinity) of
+        {Ref, {result, {ok, Id}}} -> py_proto:request(Node, Link, py_proto:unbind(Id), ?UNBIND_MS);
         _ -> ok
     end.
 

@@ -161,11 +161,6 @@ choose(Kind, {pool, Pool}, #routes{pools = Pools} = Routes) ->
         #{Pool := Nodes} -> choose(Kind, any, only_these(Nodes, Routes));
         _ -> {error, {no_pool, Pool}}
     end;
-choose(_, _, #routes{up = {}, all = All}) ->
-    case maps:keys(All) of
-        [Node] -> {error, {nodedown, Node}};
-        _ -> {error, no_nodes}
-    end;
 choose(Kind, any, Routes) ->
     case pinned(Kind) of
         none -> least_loaded(Routes);
@@ -217,7 +212,12 @@ last_exec(#routes{up = Up, load = Load} = Routes) ->
     end.
 
 %% Two different ones, spread by a hash of a number that every choice gets for its own: `rand` would leave its state
-%% in the process dictionary of the caller.
+%% in the process dictionary of the caller. Where none of several is up, no name would say what is wrong.
+least_loaded(#routes{up = {}, all = All}) ->
+    case maps:keys(All) of
+        [Node] -> {error, {nodedown, Node}};
+        _ -> {error, no_nodes}
+    end;
 least_loaded(#routes{up = {Target}}) ->
     Target;
 least_loaded(#routes{up = Up, load = Load}) ->

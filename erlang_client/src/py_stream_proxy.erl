@@ -2,11 +2,8 @@
 %% than a window of them unread.
 %%
 %% The owner gets plain messages and gives no sign when it has taken one. What is unread is at most what was sent since
-%% the process last knew, and at most what is in the owner's mailbox. So after each window it *looks*: at the length of
-%% the mailbox, on whatever node the owner is, and waits between two looks, longer and longer up to 50 ms. When the
-%% mailbox holds other messages too, so that its length says little, it has those of this stream counted, there: as
-%% often as something has changed, and else now and then. A mailbox of more than 10000 messages is not gone through: its
-%% owner gets nothing more before it has read some.
+%% the process last knew, and at most what is in the owner's mailbox. When there is no room by that, it waits until
+%% py_stream_owners, which looks at the mailboxes of all owners, says what is unread.
 %%
 %% States:
 %%
@@ -14,8 +11,8 @@
 %%               the semaphore and waits for the C-node to open the stream, which belongs to this process there. So this
 %%               one can be told to end meanwhile.
 %%     pulling   the C-node was asked for as many items as there is room for.
-%%     looking   the owner's node was asked what is unread.
-%%     waiting   for some time, before the next look, or because the C-node was overloaded.
+%%     full      the owner has to read some.
+%%     waiting   for some time, because the C-node was overloaded.
 %%
 %% It says nothing to the C-node when it ends: that watches it, interrupts what it asked for and closes the generator.
 %%
@@ -25,9 +22,6 @@
 
 -export([start_link/1]).
 
-%% Called by erpc.
--export([unread/2]).
-
 %% gen_statem.
 -export([callback_mode/0]).
 -export([init/1]).
@@ -36,7 +30,7 @@
 %% States.
 -export([opening/3]).
 -export([pulling/3]).
--export([looking/3]).
+-export([full/3]).
 -export([waiting/3]).
 
 -include("py_call.hrl").
@@ -53,13 +47,11 @@
     node :: undefined | node(),
     link :: undefined | py_proto:link(),
     stream :: undefined | pos_integer(),
-    %% The request, to the C-node or to the owner's node.
-    asked :: undefined | reference() | erpc:request_id(),
-    %% Messages that may be in the owner's mailbox.
+    %% The request, to the C-node or to py_stream_owners.
+    asked :: undefined | reference() | gen_server:request_id(),
+    %% Messages that may be in the owner's mailbox, and those that py_stream_owners was not told of yet.
     unread = 0 :: non_neg_integer(),
-    %% Looks since there was room, and the length of the mailbox when it was gone through.
-    looks = 0 :: non_neg_integer(),
-    counted = none :: none | non_neg_integer(),
+    sent = 0 :: non_neg_integer(),
     wait = 1 :: pos_integer()
 }).
 
@@ -67,10 +59,6 @@
 
 -define(PIN, '$py_node').
 -define(MAX_WAIT_MS, 50).
--define(MAX_COUNTED, 10000).
-%% Counted after so many looks in any case, and each time that so many have passed.
--define(FIRST_COUNT, 3).
--define(COUNT_EACH, 20).
 
 -spec start_link(map()) -> gen_statem:start_ret().
 start_link(Begin) ->
@@ -107,7 +95,7 @@ gone(#data{node = Node}) -> {error, {nodedown, Node}}.
 %% Where the owner lives there may be no code of ours. The stream is opened when that process says that it watches: who
 %% has got an item hears of the end.
 watch_from_there(Ref, Owner) ->
-    Expressions = expressions(
+    Expressions = py_stream_owners:expressions(
         "Monitor = erlang:monitor(process, Proxy),"
         "_ = erlang:monitor(process, Owner),"
         "Proxy ! {watched, Ref},"
@@ -119,11 +107,6 @@ watch_from_there(Ref, Owner) ->
     Arguments = [Expressions, [{'Owner', Owner}, {'Proxy', self()}, {'Ref', Ref}]],
     _ = spawn_request(node(Owner), erl_eval, exprs, Arguments, [{reply, no}]),
     ok.
-
-expressions(Text) ->
-    {ok, Tokens, _} = erl_scan:string(Text),
-    {ok, Expressions} = erl_parse:parse_exprs(Tokens),
-    Expressions.
 
 %% The opener.
 
@@ -182,9 +165,9 @@ options(#data{how = How, item_timeout = Timeout}) ->
     py_call:request_options(How#how{timeout = Timeout, ctx = undefined}).
 
 -spec pulling(gen_statem:event_type(), term(), #data{}) -> event_result().
-pulling(info, {py_item, Stream, Item}, #data{stream = Stream, unread = Unread} = Data) ->
+pulling(info, {py_item, Stream, Item}, #data{stream = Stream, unread = Unread, sent = Sent} = Data) ->
     ok = tell({data, Item}, Data),
-    {keep_state, Data#data{unread = Unread + 1}};
+    {keep_state, Data#data{unread = Unread + 1, sent = Sent + 1}};
 pulling(info, Message, #data{asked = Ref, node = Node} = Data) ->
     case py_proto:answer(Ref, Message, other) of
         {result, Result} -> pulled(Result, Data#data{asked = undefined});
@@ -207,7 +190,7 @@ pulled({error, _} = Error, Data) ->
 
 go_on(Data) ->
     case has_room(Data) of
-        true -> pull(Data#data{looks = 0, counted = none});
+        true -> pull(Data);
         false -> look(Data)
     end.
 
@@ -215,75 +198,43 @@ go_on(Data) ->
 closed(#how{ctx = undefined}) -> cancelled;
 closed(_) -> context_lost.
 
-%% A quarter of the window has to be free, so that a quick owner is not sent items one by one.
+%% So many may be unread when there is room: a quarter of the window has to be free, so that a quick owner is not sent
+%% items one by one.
+room(Window) ->
+    Window - max(1, Window div 4).
+
 has_room(#data{window = Window, unread = Unread}) ->
-    Unread =< Window - max(1, Window div 4).
+    Unread =< room(Window).
 
-%% looking
-
-look(#data{owner = Owner} = Data) when node(Owner) =:= node() ->
-    case erlang:process_info(Owner, message_queue_len) of
-        {message_queue_len, Length} -> seen(Length, Data);
-        undefined -> wait(Data)
-    end;
-look(#data{owner = Owner} = Data) ->
-    ask(node(Owner), erlang, process_info, [Owner, message_queue_len], Data).
-
-%% Where the owner lives there may be no code of ours.
-count(#data{owner = Owner, ref = Ref} = Data) when node(Owner) =:= node() ->
-    ask(node(), ?MODULE, unread, [Owner, Ref], Data);
-count(#data{owner = Owner, ref = Ref} = Data) ->
-    Expressions = expressions(
-        "length([R || {py_stream, R, _} <- element(2, erlang:process_info(Owner, messages)), R =:= Ref])."
-    ),
-    ask(node(Owner), erl_eval, exprs, [Expressions, [{'Owner', Owner}, {'Ref', Ref}]], Data).
-
--spec unread(pid(), reference()) -> non_neg_integer().
-unread(Owner, Ref) ->
-    {_, Messages} = erlang:process_info(Owner, messages),
-    length([R || {py_stream, R, _} <- Messages, R =:= Ref]).
-
-ask(Node, M, F, Args, Data) ->
-    {next_state, looking, Data#data{asked = erpc:send_request(Node, M, F, Args)}}.
-
--spec looking(gen_statem:event_type(), term(), #data{}) -> event_result().
-looking(info, Message, #data{asked = Asked} = Data) ->
-    try erpc:check_response(Message, Asked) of
-        {response, {message_queue_len, Length}} -> seen(Length, Data#data{asked = undefined});
-        {response, {value, Unread, _}} -> pull_or_wait(at_most(Unread, Data#data{asked = undefined}));
-        {response, Unread} when is_integer(Unread) -> pull_or_wait(at_most(Unread, Data#data{asked = undefined}));
-        {response, undefined} -> wait(Data#data{asked = undefined});
-        no_response -> common(info, Message, Data)
-    catch
-        %% The owner is gone, as its monitor will say, or could not be looked at.
-        _:_ -> wait(Data#data{asked = undefined})
-    end;
-looking(Type, Event, Data) ->
-    common(Type, Event, Data).
-
-seen(Length, #data{looks = Looks} = Data0) ->
-    Data = at_most(Length, Data0#data{looks = Looks + 1}),
-    case not has_room(Data) andalso worth_counting(Length, Data) of
-        true -> count(Data#data{counted = Length});
-        false -> pull_or_wait(Data)
-    end.
-
-worth_counting(Length, _) when Length > ?MAX_COUNTED -> false;
-worth_counting(_, #data{looks = Looks}) when Looks rem ?COUNT_EACH =:= 0 -> true;
-worth_counting(Length, #data{counted = Length}) -> false;
-worth_counting(Length, #data{unread = Unread, looks = Looks}) -> Length > Unread orelse Looks >= ?FIRST_COUNT.
-
-%% An owner that reads is looked at more often.
-at_most(Number, #data{unread = Unread, wait = Wait} = Data) when Number < Unread ->
-    Data#data{unread = Number, wait = max(1, Wait div 4)};
-at_most(_, Data) ->
-    Data.
-
-pull_or_wait(Data) ->
+%% An owner that reads at once has an empty mailbox, which is seen at once where it is near.
+look(#data{owner = Owner, unread = Unread} = Data0) when node(Owner) =:= node() ->
+    Data = case erlang:process_info(Owner, message_queue_len) of
+        {message_queue_len, Length} -> Data0#data{unread = min(Length, Unread)};
+        undefined -> Data0
+    end,
     case has_room(Data) of
-        true -> go_on(Data);
-        false -> wait(Data)
-    end.
+        true -> pull(Data);
+        false -> stop_until_read(Data)
+    end;
+look(Data) ->
+    stop_until_read(Data).
+
+%% full
+
+stop_until_read(#data{owner = Owner, ref = Ref, window = Window, unread = Unread, sent = Sent} = Data) ->
+    Asked = py_stream_owners:wait(Owner, Ref, Sent, Unread, room(Window)),
+    {next_state, full, Data#data{asked = Asked, sent = 0}}.
+
+-spec full(gen_statem:event_type(), term(), #data{}) -> event_result().
+full(info, Message, #data{asked = Asked} = Data) ->
+    case gen_server:check_response(Message, Asked) of
+        {reply, Unread} -> pull(Data#data{asked = undefined, unread = Unread});
+        %% It is started again.
+        {error, _} -> wait(Data#data{asked = undefined});
+        no_reply -> common(info, Message, Data)
+    end;
+full(Type, Event, Data) ->
+    common(Type, Event, Data).
 
 %% waiting
 

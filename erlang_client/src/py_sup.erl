@@ -34,6 +34,8 @@ init(#{max_concurrent := Max} = Config) ->
         #{id => py_everywhere, start => {py_everywhere, start_link, []}},
         %% Streams end with the routes that they were opened by.
         #{id => py_stream, start => {py_stream, start_link, []}, type => supervisor},
+        %% Streams outlive it, and wait for the next one.
+        #{id => py_stream_owners, start => {py_stream_owners, start_link, []}},
         #{id => py_semaphore, start => {py_semaphore, start_link, []}},
         %% Waits at the start of the application only: a restart of others must not wait for anything.
         #{id => ready, start => {py_node_sup, await, [Config]}, restart => temporary}

@@ -86,6 +86,10 @@ bad_arguments(_Config) ->
         py:async_gather([{t_aio, add}, {t_aio, add, [1, 2]}, {t_aio, add, [1, 2], x}]),
     {error, invalid_args} = py:async_stream(t_aio, numbers, 3),
     {error, {not_text, _}} = py:async_stream(1, numbers, [3]),
+    %% A time that is none: nothing has happened to the coroutine, nor to what was refused.
+    Refs = [py:async_call(t_aio, add, [1, 2]), py:async_call(t_aio, add, x)],
+    [{error, {bad_option, T}} = py:async_await(Ref, T) || Ref <- Refs, T <- [-1, 1.5, soon, #{}, 16#100000000]],
+    [{ok, 3}, {error, invalid_args}] = [py:async_await(Ref) || Ref <- Refs],
     nothing_received().
 
 bad_options(_Config) ->

@@ -171,7 +171,14 @@ async_errors(_Config) ->
     {error, {'ModuleNotFoundError', _}} = py:await(py:call_async(no_such_module, f, [])),
     {error, invalid_args} = py:await(py:call_async(math, sqrt, 16)),
     {error, {not_text, _}} = py:await(py:call_async({m}, f, [])),
+    %% A time that is none: nothing has happened to the call.
+    Ref = py:call_async(math, sqrt, [16]),
+    [{error, {bad_option, T}} = py:await(Ref, T) || T <- bad_timeouts()],
+    {ok, 4.0} = py:await(Ref),
     nothing_received().
+
+bad_timeouts() ->
+    [-1, 1.5, soon, <<"1">>, #{}, #{timeout => 5}, 16#100000000].
 
 %% In whatever order they are awaited.
 async_in_parallel(_Config) ->

@@ -8,7 +8,7 @@ suite() -> [{timetrap, {minutes, 1}}].
 
 all() ->
     [bad_options, bad_configuration, no_such_pool, local_pool, members_only, least_loaded, definitions, nested, pool_is_down,
-     sent_anew, not_sent_anew, as_often_as_said, no_other, within_the_time, awaited, many_sent_anew].
+     all_are_down, sent_anew, not_sent_anew, as_often_as_said, no_other, within_the_time, awaited, many_sent_anew].
 
 init_per_suite(Config) -> Config.
 end_per_suite(_Config) -> app_ct:stop(), pyn_ct:stop_all().
@@ -45,7 +45,7 @@ bad_configuration(_Config) ->
          {error, Sentence} = py_config:check([{nodes, [local, 'a@b']}, {pools, Bad}]),
          ?assertMatch({match, _}, re:run(Sentence, "pools"))
      end || Bad <- [x, [x], #{"p" => ['a@b']}, #{p => 'a@b'}, #{p => [a]}, #{p => ['a@b' | x]}, [{p, [local]}, {p, ['a@b']}],
-                    #{p => ['other@b']}, [{p, ['a@b']}, q]]],
+                    #{p => ['other@b']}, [{p, ['a@b']}, q], #{p => []}, #{p => [local], q => []}]],
     {ok, #{pools := #{p := ['a@b'], q := [local, 'a@b']}}} =
         py_config:check([{nodes, [local, 'a@b']}, {pools, [{p, ['a@b']}, {q, [local, 'a@b']}]}]).
 
@@ -113,6 +113,18 @@ pool_is_down(Config) ->
     ?assertEqual({error, {nodedown, Single}}, py:exec(<<"1">>, #{pool => single, retry => 3})),
     [end_node(P) || P <- [A, B]],
     pyn_ct:wait_until(fun() -> py:call(math, sqrt, [16], #{}, #{pool => pair}) =:= {error, no_nodes} end).
+
+%% Where a certain one is wanted it has a name, also when there are others that are down.
+all_are_down(Config) ->
+    Ps = [_, B, _] = ?config(pynodes, Config),
+    NodeB = pyn_ct:node_of(B),
+    ok = py:exec(<<"mine = 1">>, #{node => NodeB}),
+    [end_node(P) || P <- Ps],
+    pyn_ct:wait_until(fun() -> py:call(math, sqrt, [16]) =:= {error, no_nodes} end),
+    ?assertEqual({error, no_nodes}, py:exec(<<"mine = 2">>)),
+    [?assertEqual({error, {nodedown, Node}}, py:call(math, sqrt, [16], #{}, #{node => Node}))
+     || Node <- [pyn_ct:node_of(P) || P <- Ps] ++ [unheard@of]],
+    ?assertEqual({error, {nodedown, NodeB}}, py:eval(<<"mine">>)).
 
 %%% Sent anew
 
