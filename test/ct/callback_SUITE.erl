@@ -13,7 +13,7 @@ groups() ->
     Cases = [reentrant_example, nested_example, depth_100, endless_recursion, fibonacci_with_memo, class_methods,
              styles, errors, odd_functions, values, unregistered, registration, registered_twice, clocks_differ, names,
              deadline_ends_callback, cancel_ends_callback, cancel_ends_nested_call, cancelled_while_converting,
-             killed_callback, main_of_the_chain,
+             killed_callback, main_of_the_chain, defined_by_a_thread,
              nested_calls_take_no_slot, nested_async_calls, concurrent_callbacks, reentrant_100, own_threads,
              asked_for_threads, threads_end_with_their_call, threads_of_a_coroutine,
              threads_go_on, threads_of_exec_all, bind_in_callback, threads_nested, messages,
@@ -382,6 +382,20 @@ main_of_the_chain(_) ->
     end,
     Pids = [spawn_link(fun() -> Work(N) end) || N <- lists:seq(1, 8)],
     [receive {done, N} -> ok end || N <- lists:seq(1, length(Pids))].
+
+%% What a callback defines that a thread of Python's asked for is found by processes that defined nothing, though no worker
+%% runs that exec, but a helper.
+defined_by_a_thread(_) ->
+    ok = py:register_function(defines, fun([Name]) ->
+        py:exec(<<"def ", Name/binary, "(): return '", Name/binary, "'">>)
+    end),
+    Found = fun(Name) -> py:call('__main__', Name, [], #{}, 20000) end,
+    Self = self(),
+    [begin
+         ?assertEqual({ok, {<<"ok">>, <<"ok">>}}, py:call(t_callbacks, in_thread, [defines, Name])),
+         spawn_link(fun() -> Self ! {found, Name, Found(Name)} end),
+         receive {found, Name, Result} -> ?assertEqual({ok, Name}, Result) end
+     end || N <- lists:seq(1, 5), Name <- [<<"of_thread_", (integer_to_binary(N))/binary>>]].
 
 %% A collector that runs while the names of a call are looked up runs a destructor, whose callback makes so many other
 %% calls on that worker that they take every place where names are kept.
