@@ -17,6 +17,7 @@ groups() ->
              nested_calls_take_no_slot, nested_async_calls, concurrent_callbacks, reentrant_100, own_threads,
              asked_for_threads, threads_end_with_their_call, threads_of_a_coroutine,
              threads_go_on, threads_of_exec_all, bind_in_callback, threads_nested, messages,
+             message_not_converted,
              process_restarts],
     [{one_worker, [], Cases ++ [collector_in_lookup]},
      {many_workers, [], Cases ++ [threads_64, threads_too_deep]},
@@ -672,6 +673,40 @@ messages(_) ->
     {ok, none} = py:call(t_callbacks, send, [<<"nobody_of_that_name">>, 1]),
     {ok, none} = py:call(t_callbacks, send, [There, 1]),
     true = unregister(callback_SUITE_process).
+
+%% What cannot be converted is an error for who sends it, and nobody else is told.
+message_not_converted(_) ->
+    Self = self(),
+    Text = "cannot convert str with lone surrogates at [1]",
+    ok = logger:add_handler(?MODULE, ?MODULE, #{config => Self}),
+    try
+        [?assertEqual({error, {'ValueError', Text}},
+                      py:call(t_callbacks, send_evaluated, [To, <<"[[0] * 100000, '\\ud800']">>]))
+         || To <- [<<"callback_SUITE_process">>, Self, {callback_SUITE_process, node()}]],
+        {ok, none} = py:call(t_callbacks, send, [Self, after_them]),
+        receive Message when not is_tuple(Message) -> ?assertEqual(<<"after_them">>, Message) after 5000 -> ct:fail(no_message) end,
+        {ok, none} = py:eval(<<"print('the last line')">>),
+        ?assertEqual([], lines_until(<<"the last line">>))
+    after
+        ok = logger:remove_handler(?MODULE)
+    end.
+
+%% As a handler of logger: lines of the C-node.
+log(#{msg := {Format, Args}, meta := #{py_area := Area}}, #{config := Pid}) ->
+    Pid ! {line, Area, unicode:characters_to_binary(io_lib:format(Format, Args))};
+log(_, _) -> ok.
+
+%% Lines of its links before the one of Python's that ends so.
+lines_until(End) ->
+    receive
+        {line, <<"link">>, Line} -> [Line | lines_until(End)];
+        {line, _, Line} ->
+            case binary:longest_common_suffix([Line, End]) =:= byte_size(End) of
+                true -> [];
+                false -> lines_until(End)
+            end
+    after 20000 -> ct:fail(no_line)
+    end.
 
 collect(To, N) ->
     List = [receive X -> X end || _ <- lists:seq(1, N)],
