@@ -696,15 +696,11 @@ log(#{msg := {Format, Args}, meta := #{py_area := Area}}, #{config := Pid}) ->
     Pid ! {line, Area, unicode:characters_to_binary(io_lib:format(Format, Args))};
 log(_, _) -> ok.
 
-%% Lines of its links before the one of Python's that ends so.
-lines_until(End) ->
+%% Lines of its links before the one that Python writes.
+lines_until(Last) ->
     receive
-        {line, <<"link">>, Line} -> [Line | lines_until(End)];
-        {line, _, Line} ->
-            case binary:longest_common_suffix([Line, End]) =:= byte_size(End) of
-                true -> [];
-                false -> lines_until(End)
-            end
+        {line, <<"link">>, Line} -> [Line | lines_until(Last)];
+        {line, _, Line} -> [X || nomatch <- [binary:match(Line, Last)], X <- lines_until(Last)]
     after 20000 -> ct:fail(no_line)
     end.
 
