@@ -212,7 +212,7 @@ void pyn_frame_end(struct pyn_buf *b, size_t frame, size_t ext_bytes)
 {
     size_t own;
 
-    if (b->failed)
+    if (b->failed || b->len == frame) /* nothing to end: it was taken back */
         return;
     own = b->len - frame - LENGTH_BYTES;
     if (own > UINT32_MAX || ext_bytes > UINT32_MAX - own)

@@ -66,7 +66,8 @@ PYN_MUSTCHECK enum pyn_control_error pyn_control_parse(struct pyn_span frame, st
 
 /* Builders append a whole frame's beginning: the 4-byte length (left as 0), 'p', 131 and the control tuple, and 131
  * for the payload where there is one. They return the offset of the frame in the buffer; write the payload behind,
- * then call pyn_frame_end with that offset. ext_bytes = foreign bytes spliced into this frame (base/out.h). */
+ * then call pyn_frame_end with that offset. ext_bytes = foreign bytes spliced into this frame (base/out.h). A frame of
+ * which nothing is left, as it was truncated away, has no end. */
 size_t pyn_frame_send(struct pyn_buf *b, struct pyn_span to_pid);
 size_t pyn_frame_alias_send(struct pyn_buf *b, struct pyn_span from_pid, struct pyn_span alias_ref);
 size_t pyn_frame_reg_send(struct pyn_buf *b, struct pyn_span from_pid, const char *name);

@@ -28,6 +28,7 @@ bool pyn_link_is_up(const struct pyn_link *l);
  * Nothing is written before pyn_link_flush. true also when the link is down (the bytes have nobody to go to).
  * false: more than the configured maximum is waiting already; the message is kept by the caller and the peer is too
  * slow. `must` = true queues regardless (replies: what they answer was admitted, so they are bounded by admission).
+ * An empty one is no message: nothing is sent. One that failed is not sent either, and logged.
  * No lock of the caller's may be held. */
 PYN_MUSTCHECK bool pyn_link_send(struct pyn_link *l, struct pyn_out *o, bool must);
 

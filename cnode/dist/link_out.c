@@ -121,19 +121,26 @@ static bool enqueue(struct pyn_link *l, struct pyn_out *o, struct pyn_seg **s)
 /* In the place of a number of bytes: the configured one, which may be looked at only while the link is up. */
 #define CONFIGURED (SIZE_MAX - 1)
 
+/* What is no message: nothing, as it was taken back, or half of one. */
+static void drop_message(const struct pyn_link *l, struct pyn_out *o)
+{
+    if (o->buf.failed)
+        pyn_log(PYN_ERROR, "link", "peer=%s a message that could not be written whole is not sent", l->peer);
+    pyn_out_free(o);
+}
+
 /* Refused when more than `most` bytes are waiting already. */
 static bool send_within(struct pyn_link *l, struct pyn_out *o, size_t most)
 {
     bool copy = o->ext_count == 0 && o->buf.len <= COPY_MAX;
-    struct pyn_seg *s = copy ? NULL : malloc(sizeof(*s));
+    struct pyn_seg *s;
     bool accepted = true;
 
-    if (PYN_UNLIKELY(o->buf.failed)) {
-        pyn_log(PYN_ERROR, "link", "peer=%s a message that could not be written whole is not sent", l->peer);
-        free(s);
-        pyn_out_free(o);
+    if (PYN_UNLIKELY(o->buf.failed || o->buf.len == 0)) {
+        drop_message(l, o);
         return true;
     }
+    s = copy ? NULL : malloc(sizeof(*s));
     pthread_mutex_lock(&l->lock);
     if (PYN_LIKELY(pyn_link_is_up(l))) {
         if (l->waiting > (most == CONFIGURED ? l->ls->config.max_output : most))

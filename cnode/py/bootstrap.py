@@ -4,88 +4,10 @@
 "executable": str | None}.
 """
 import atexit
-import io
 import sys
 from _frozen_importlib import ModuleSpec
-from _thread import _local
 
 import erlang
-
-
-class _LogStream(io.TextIOBase):
-    """stdout or stderr: whole lines go to the node's log, with the interpreter's number.
-
-    Each thread has a line of its own under way, so that lines of several threads do not mix.
-    """
-
-    def __init__(self, name, number):
-        self._name = name
-        self._number = number
-        self._pending = _local()
-
-    @property
-    def name(self):
-        return f"<{self._name}>"
-
-    @property
-    def encoding(self):
-        return "utf-8"
-
-    @property
-    def errors(self):
-        return "backslashreplace"
-
-    def fileno(self):
-        return self._number
-
-    def isatty(self):
-        return False
-
-    def writable(self):
-        return True
-
-    def write(self, text):
-        if not isinstance(text, str):
-            raise TypeError(f"write() argument must be str, not {type(text).__name__}")
-        pending = self._line()
-        lines = (pending.text + text).split("\n")
-        pending.text = lines.pop()[-65536:]
-        for line in lines:
-            _log(self._number, line)
-        return len(text)
-
-    def flush(self):
-        self._line().flush()
-
-    def _line(self):
-        try:
-            return self._pending.line
-        except AttributeError:
-            self._pending.line = line = _Line(self._number)
-            return line
-
-
-class _Line:
-    """What a thread has written since its last newline. It comes to the log when the thread ends, if not before."""
-
-    def __init__(self, number):
-        self.number = number
-        self.text = ""
-
-    def flush(self):
-        text, self.text = self.text, ""
-        if text:
-            _log(self.number, text)
-
-    __del__ = flush
-
-
-def _log(number, line):
-    try:
-        erlang._log(number, line)
-    except ValueError:  # lone surrogates, or a NUL
-        line = line.encode("utf-8", "backslashreplace").decode("utf-8")
-        erlang._log(number, line.replace("\0", "\\x00"))
 
 
 class _Library:
@@ -213,10 +135,12 @@ def _forget_thread():
 
 
 def _setup():
-    sys.stdout = sys.__stdout__ = _LogStream("stdout", 1)
-    sys.stderr = sys.__stderr__ = _LogStream("stderr", 2)
-    sys.path[:0] = _boot["paths"]
     sys.meta_path.insert(0, _Library)
+    from _pynode_output import LogStream
+
+    sys.stdout = sys.__stdout__ = LogStream("stdout", 1)
+    sys.stderr = sys.__stderr__ = LogStream("stderr", 2)
+    sys.path[:0] = _boot["paths"]
     if _boot["executable"]:
         sys.executable = _boot["executable"]
     if _boot["main"] and erlang._memtrace_own():

@@ -275,6 +275,13 @@ static enum pyn_call_outcome run_eval(struct pyn_seat *s, const struct pyn_call 
     return value ? write_value(s, call, out, value) : pyn_call_write_error(s, call, out, mark);
 }
 
+/* Whether there are several __main__, so that one has to know which of them holds a name. Not only those of workers
+ * that own their interpreter: helpers run code there as well, and there is the main one. */
+static bool names_are_asked_for(void)
+{
+    return pyn_host_mode() == PYN_MODE_SUBINTERP;
+}
+
 /* Which names of __main__ are bound to something else than before: the callers of other processes find them by it. */
 static int note_new_names(struct pyn_seat *s, PyObject *before)
 {
@@ -296,7 +303,7 @@ static int note_bound(struct pyn_seat *s, PyObject *before, bool everywhere)
 {
     if (everywhere && pyn_space_extend_base(before, s->main_dict) != 0)
         return -1;
-    return s->owns_interp ? note_new_names(s, before) : 0;
+    return names_are_asked_for() ? note_new_names(s, before) : 0;
 }
 
 /* The same where the code may have failed half way: its exception stays, and what it bound until then counts. */
@@ -320,7 +327,7 @@ static enum pyn_call_outcome run_exec(struct pyn_seat *s, const struct pyn_call 
     PyObject *code = pyn_code_find(s, call->code, Py_file_input);
     PyObject *before = NULL, *value = NULL, *names = s->names;
     /* What a context binds is nobody else's to find. */
-    bool note = names == s->main_dict && (s->owns_interp || call->everywhere);
+    bool note = names == s->main_dict && (names_are_asked_for() || call->everywhere);
 
     Py_CLEAR(s->new_names);
     if (code && note)

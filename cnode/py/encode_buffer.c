@@ -7,15 +7,16 @@ enum { LEAST_BYTES = 2, NUMBER_BYTES = 16 };
 
 /* ---- bytes ---- */
 
+/* Characters, or a row of bytes: a byte without dimensions is a number. */
 static bool is_bytes_format(const Py_buffer *view)
 {
-    const char *f = view->format;
+    const char *f = view->format ? view->format : "B";
 
     if (view->itemsize != 1 || view->ndim > 1)
         return false;
-    if (f && f[0] == '<' && f[1] == 'c') /* as ctypes has it */
+    if (f[0] == '<' && f[1] == 'c') /* as ctypes has it */
         f++;
-    return !f || ((f[0] == 'B' || f[0] == 'c') && f[1] == '\0');
+    return f[1] == '\0' && (f[0] == 'c' || (f[0] == 'B' && view->ndim == 1));
 }
 
 /* base: whose bytes the view shows, borrowed, or NULL. */

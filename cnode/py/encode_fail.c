@@ -32,6 +32,26 @@ int pyn_enc_full(struct pyn_enc *e, size_t n)
     return -1;
 }
 
+/* Interrupts and the like are no matter of what was just being converted; and what an iterator raises that is a result
+ * itself is the call's own exception. */
+void pyn_enc_failed(struct pyn_enc *e, PyObject *o, unsigned depth)
+{
+    if (e->refused || e->raised || (depth == 0 && PyIter_Check(o)))
+        return;
+    if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_MemoryError) ||
+        PyErr_ExceptionMatches(PyExc_RecursionError))
+        return;
+    e->raised = pyn_take_exception();
+    Py_XSETREF(e->what, PyUnicode_FromString(Py_TYPE(o)->tp_name));
+    if (!e->what)
+        PyErr_Clear();
+}
+
+static bool is_noted(const struct pyn_enc *e)
+{
+    return e->refused || e->raised;
+}
+
 /* Steals place. */
 static void add_place(struct pyn_enc *e, PyObject *place)
 {
@@ -44,7 +64,7 @@ static void add_place(struct pyn_enc *e, PyObject *place)
 
 void pyn_enc_at_index(struct pyn_enc *e, Py_ssize_t i)
 {
-    if (e->refused)
+    if (is_noted(e))
         add_place(e, PyUnicode_FromFormat("[%zd]", i));
 }
 
@@ -52,7 +72,7 @@ static void add_key_place(struct pyn_enc *e, PyObject *key, const char *format)
 {
     PyObject *repr;
 
-    if (!e->refused)
+    if (!is_noted(e))
         return;
     repr = pyn_short_repr(key);
     if (repr)
@@ -70,17 +90,31 @@ void pyn_enc_in_key(struct pyn_enc *e, PyObject *key)
     add_key_place(e, key, "{key %U}");
 }
 
+/* The class and the text stay as they are. */
+static void raise_again(struct pyn_enc *e, PyObject *path)
+{
+    PyObject *place = path && e->what ? PyUnicode_FromFormat("%U%U", e->what, path) : NULL;
+    PyObject *exc = e->raised;
+
+    PyErr_Clear(); /* there may be no memory for the place */
+    e->raised = NULL;
+    if (place)
+        pyn_error_set_place(exc, place);
+    Py_XDECREF(place);
+    PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(exc)), exc, PyException_GetTraceback(exc)); /* steals */
+}
+
 void pyn_enc_raise(struct pyn_enc *e)
 {
-    if (e->refused) {
-        PyObject *path = pyn_path_text(e->places);
+    PyObject *path = is_noted(e) ? pyn_path_text(e->places) : NULL;
 
-        if (path && e->what)
-            PyErr_Format(e->refused, "cannot convert %U%U", e->what, path);
-        else
-            PyErr_NoMemory();
-        Py_XDECREF(path);
-    }
+    if (e->raised)
+        raise_again(e, path);
+    else if (path && e->what)
+        PyErr_Format(e->refused, "cannot convert %U%U", e->what, path);
+    else if (e->refused)
+        PyErr_NoMemory();
+    Py_XDECREF(path);
     Py_CLEAR(e->what);
     Py_CLEAR(e->places);
 }

@@ -3,7 +3,7 @@
  *
  * Every function returns 0, or -1 after a failure, and is called attached. A failure of ours is noted in
  * struct pyn_enc, with no Python exception set, so that the frames may ask for the repr of a key as they
- * unwind; a failure of Python's own is the exception that is set. */
+ * unwind; a failure of Python's own is the exception that is set. One of an object's own code is noted, too. */
 #ifndef PYN_PY_ENCODE_PRIVATE_H
 #define PYN_PY_ENCODE_PRIVATE_H
 
@@ -17,7 +17,8 @@ struct pyn_enc {
     bool spare;        /* iterators are not to be consumed */
     unsigned keys;     /* > 0 inside a map key, whose bytes stay together: they are compared */
     PyObject *refused; /* class of our exception (borrowed); NULL while nothing of ours has failed */
-    PyObject *what;    /* its text (owned), NULL when memory is out */
+    PyObject *raised;  /* what an object's own code has raised (owned), or NULL */
+    PyObject *what;    /* its text, or the type of that object (owned), NULL when memory is out */
     PyObject *places;  /* list of str (owned), innermost first, or NULL */
 };
 
@@ -53,6 +54,8 @@ PYN_MUSTCHECK int pyn_enc_refuse(struct pyn_enc *e, PyObject *class, const char 
 PYN_MUSTCHECK int pyn_enc_too_deep(struct pyn_enc *e, PyObject *o);
 /* The buffer did not take n further bytes. */
 PYN_MUSTCHECK int pyn_enc_full(struct pyn_enc *e, size_t n);
+/* The exception that is set comes from o, as far as it is one that the code of o may have raised. */
+void pyn_enc_failed(struct pyn_enc *e, PyObject *o, unsigned depth);
 /* Says, on the way out, where it was. */
 void pyn_enc_at_index(struct pyn_enc *e, Py_ssize_t i);
 void pyn_enc_at_key(struct pyn_enc *e, PyObject *key);

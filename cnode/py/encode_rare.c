@@ -99,7 +99,7 @@ static int put_container(struct pyn_enc *e, PyObject *o, unsigned depth)
     return pyn_enc_dict(e, o, depth);
 }
 
-int pyn_enc_rare(struct pyn_enc *e, PyObject *o, unsigned depth)
+static int put_rare(struct pyn_enc *e, PyObject *o, unsigned depth)
 {
     struct pyn_span term;
 
@@ -126,4 +126,13 @@ int pyn_enc_rare(struct pyn_enc *e, PyObject *o, unsigned depth)
     if (PyIter_Check(o) && Py_TYPE(o)->tp_iter && !e->spare) /* one that can be iterated over, too */
         return put_iterable(e, o, depth);
     return pyn_enc_text_of(e, o);
+}
+
+int pyn_enc_rare(struct pyn_enc *e, PyObject *o, unsigned depth)
+{
+    int rc = put_rare(e, o, depth);
+
+    if (PYN_UNLIKELY(rc < 0))
+        pyn_enc_failed(e, o, depth);
+    return rc;
 }

@@ -91,6 +91,98 @@ static PyObject *class_name(PyObject *exc)
     return utf8;
 }
 
+/* ---- places ---- */
+
+/* The attribute has the place, and the same object is one of the notes: so it is told from other notes. Its name is
+ * interned, as Python's cache of attributes keeps every other string that it was asked for. */
+static PyObject *place_name(void)
+{
+    return PyUnicode_InternFromString("_pynode_place");
+}
+
+/* New, or NULL without an exception. */
+static PyObject *place_of(PyObject *exc)
+{
+    PyObject *name = place_name(), *place = name ? PyObject_GetAttr(exc, name) : NULL;
+
+    if (!place)
+        PyErr_Clear();
+    else if (!PyUnicode_Check(place))
+        Py_CLEAR(place);
+    Py_XDECREF(name);
+    return place;
+}
+
+/* NULL removes it. 0, or -1 without an exception. */
+static int keep_place(PyObject *exc, PyObject *place)
+{
+    PyObject *name = place_name();
+    int rc = name ? PyObject_SetAttr(exc, name, place) : -1;
+
+    if (rc < 0)
+        PyErr_Clear();
+    Py_XDECREF(name);
+    return rc;
+}
+
+static void remove_note(PyObject *exc, const PyObject *note)
+{
+    PyObject *notes = PyObject_GetAttrString(exc, "__notes__");
+
+    for (Py_ssize_t i = 0; notes && PyList_Check(notes) && i < PyList_GET_SIZE(notes); i++) {
+        if (PyList_GET_ITEM(notes, i) == note) {
+            (void)PyList_SetSlice(notes, i, i + 1, NULL);
+            break;
+        }
+    }
+    Py_XDECREF(notes);
+    PyErr_Clear();
+}
+
+/* The exception may be raised again, and not in a conversion. */
+static void forget_place(PyObject *exc)
+{
+    PyObject *place = place_of(exc);
+
+    if (!place)
+        return;
+    remove_note(exc, place);
+    (void)keep_place(exc, NULL);
+    Py_DECREF(place);
+}
+
+void pyn_error_set_place(PyObject *exc, PyObject *place)
+{
+    PyObject *note = PyUnicode_FromFormat("converting %U", place), *done = NULL;
+
+    forget_place(exc);
+    if (note && keep_place(exc, note) == 0)
+        done = PyObject_CallMethod(exc, "add_note", "O", note);
+    if (!done)
+        PyErr_Clear();
+    Py_XDECREF(done);
+    Py_XDECREF(note);
+}
+
+/* Steals text, which may be NULL. */
+static PyObject *with_place(PyObject *text, PyObject *exc)
+{
+    PyObject *place = text ? place_of(exc) : NULL, *longer = NULL;
+
+    if (place) {
+        longer = PyUnicode_FromFormat(PyUnicode_GET_LENGTH(text) > 0 ? "%U (%U)" : "%U(%U)", text, place);
+        Py_DECREF(place);
+    }
+    if (!longer) {
+        PyErr_Clear();
+        return text;
+    }
+    Py_DECREF(text);
+    return longer;
+}
+
+/* ---- what is written ---- */
+
 /* str(exc) in UTF-8, or a sentence in its stead; NULL when there is no memory even for that. */
 static PyObject *message_of(PyObject *exc)
 {
@@ -100,6 +192,7 @@ static PyObject *message_of(PyObject *exc)
         PyErr_Clear();
         text = PyUnicode_FromFormat("<unprintable %s object>", Py_TYPE(exc)->tp_name);
     }
+    text = with_place(text, exc);
     utf8 = utf8_of(text);
     Py_XDECREF(text);
     return utf8;
@@ -152,6 +245,7 @@ void pyn_error_write(struct pyn_types *ty, struct pyn_out *out, bool traceback)
     pyn_write_charlist(b, span_of(message, "no memory for the message", MESSAGE_MAX));
     if (traceback)
         write_traceback(exc, out);
+    forget_place(exc);
     Py_XDECREF(name);
     Py_XDECREF(message);
     Py_DECREF(exc);
@@ -191,6 +285,7 @@ void pyn_error_line(char *line, size_t size)
         at[m.len > 0 ? m.len + 2 : 0] = '\0'; /* an empty message: the name alone */
     }
     no_controls(line);
+    forget_place(exc);
     Py_XDECREF(name);
     Py_XDECREF(message);
     Py_DECREF(exc);

@@ -14,6 +14,11 @@ void pyn_error_write(struct pyn_types *ty, struct pyn_out *out, bool traceback);
  * Attached. */
 void pyn_error_line(char *line, size_t size);
 
+/* Remembers at an exception what was converted when it was raised, and where: "B at [0]['k']". Python has that as a
+ * note of it, and the two above write it behind the text and forget it. No exception may be set. Attached; Python
+ * code may run. */
+void pyn_error_set_place(PyObject *exc, PyObject *place);
+
 /* A new reference to repr(o), cut to 100 characters; `<type>` when it has no repr. NULL only when memory
  * is out, without an exception. No exception may be set. Attached; Python code may run. */
 PyObject *pyn_short_repr(PyObject *o);

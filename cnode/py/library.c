@@ -20,6 +20,7 @@ SOURCE(pyn_bootstrap_source, "py/bootstrap.py");
     X(_pynode_logging) \
     X(_pynode_loop) \
     X(_pynode_memory) \
+    X(_pynode_output) \
     X(_pynode_reload) \
     X(_pynode_report) \
     X(_pynode_stream) \

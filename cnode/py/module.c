@@ -13,14 +13,14 @@ static PyObject *module_log(PyObject *Py_UNUSED(module), PyObject *args)
 {
     int stream;
     const char *line;
-    unsigned interp;
+    char before[64];
 
     if (!PyArg_ParseTuple(args, "is", &stream, &line))
         return NULL;
-    interp = pyn_host_interp_number(PyInterpreterState_Get());
+    (void)PyOS_snprintf(before, sizeof(before), "interp=%u stream=%s ",
+                        pyn_host_interp_number(PyInterpreterState_Get()), stream == 2 ? "stderr" : "stdout");
     Py_BEGIN_ALLOW_THREADS
-    pyn_log(stream == 2 ? PYN_WARNING : PYN_NOTICE, "python", "interp=%u stream=%s %s", interp,
-            stream == 2 ? "stderr" : "stdout", line);
+    pyn_log_text(stream == 2 ? PYN_WARNING : PYN_NOTICE, "python", before, line);
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }

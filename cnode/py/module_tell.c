@@ -108,7 +108,7 @@ static PyObject *log_own(PyObject *Py_UNUSED(module), PyObject *args)
         return NULL;
     level = number >= 40 ? PYN_ERROR : number >= 30 ? PYN_WARNING : number >= 20 ? PYN_INFO : PYN_DEBUG;
     Py_BEGIN_ALLOW_THREADS
-    pyn_log(level, "python", "%s", text);
+    pyn_log_text(level, "python", "", text);
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }

@@ -1,5 +1,6 @@
-/* Where `__main__` is, in the mode with one interpreter per worker: which interpreter a caller's exec ran in, and which
- * one bound a name last. Bounded: the oldest entry of a full table makes room. Own mutex, innermost. Any thread. */
+/* Where `__main__` is, in the mode with one interpreter per worker: which interpreter a caller's exec ran in, and in
+ * which one an exec bound a name last. Bounded: the oldest entry of a full table makes room. Own mutex, innermost. Any
+ * thread. */
 #ifndef PYN_SVC_PINS_H
 #define PYN_SVC_PINS_H
 

@@ -336,7 +336,8 @@ recursion(Config) ->
 not_convertible(Config) ->
     {error, {'ValueError', M1}} = call(Config, t_types, value, [surrogate_deep]),
     {match, _} = re:run(M1, "str.*surrogate.* at \\[1\\]\\['k'\\]\\[1\\]"),
-    {error, {'RuntimeError', "no text today"}} = call(Config, t_types, value, [unprintable_deep]),
+    {error, {'RuntimeError', "no text today (converting Unprintable at ['a'][0])"}} =
+        call(Config, t_types, value, [unprintable_deep]),
     {error, {'ValueError', M2}} = call(Config, t_types, value, [cycle]),
     {match, _} = re:run(M2, "list nested deeper than"),
     {error, {'KeyError', _}} = call(Config, t_types, value, [fails_inside]).

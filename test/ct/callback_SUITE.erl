@@ -13,10 +13,11 @@ groups() ->
     Cases = [reentrant_example, nested_example, depth_100, endless_recursion, fibonacci_with_memo, class_methods,
              styles, errors, odd_functions, values, unregistered, registration, registered_twice, clocks_differ, names,
              deadline_ends_callback, cancel_ends_callback, cancel_ends_nested_call, cancelled_while_converting,
-             interrupted_once, killed_callback, main_of_the_chain,
+             interrupted_once, killed_callback, main_of_the_chain, defined_by_a_thread,
              nested_calls_take_no_slot, nested_async_calls, concurrent_callbacks, reentrant_100, own_threads,
              asked_for_threads, threads_end_with_their_call, threads_of_a_coroutine,
              threads_go_on, threads_of_exec_all, bind_in_callback, threads_nested, messages,
+             message_not_converted,
              process_restarts],
     [{one_worker, [], Cases ++ [collector_in_lookup]},
      {many_workers, [], Cases ++ [threads_64, threads_too_deep]},
@@ -396,6 +397,20 @@ main_of_the_chain(_) ->
     Pids = [spawn_link(fun() -> Work(N) end) || N <- lists:seq(1, 8)],
     [receive {done, N} -> ok end || N <- lists:seq(1, length(Pids))].
 
+%% What a callback defines that a thread of Python's asked for is found by processes that defined nothing, though no worker
+%% runs that exec, but a helper.
+defined_by_a_thread(_) ->
+    ok = py:register_function(defines, fun([Name]) ->
+        py:exec(<<"def ", Name/binary, "(): return '", Name/binary, "'">>)
+    end),
+    Found = fun(Name) -> py:call('__main__', Name, [], #{}, 20000) end,
+    Self = self(),
+    [begin
+         ?assertEqual({ok, {<<"ok">>, <<"ok">>}}, py:call(t_callbacks, in_thread, [defines, Name])),
+         spawn_link(fun() -> Self ! {found, Name, Found(Name)} end),
+         receive {found, Name, Result} -> ?assertEqual({ok, Name}, Result) end
+     end || N <- lists:seq(1, 5), Name <- [<<"of_thread_", (integer_to_binary(N))/binary>>]].
+
 %% A collector that runs while the names of a call are looked up runs a destructor, whose callback makes so many other
 %% calls on that worker that they take every place where names are kept.
 collector_in_lookup(_) ->
@@ -565,36 +580,11 @@ bind_in_callback(Config) ->
 
 %% Each level is a thread of its own, for which the level before waits. All of it is in one interpreter.
 threads_nested(_) ->
-    ok = py:exec("
-import threading, erlang
-
-depths = []
-
-def level(n):
-    depths.append(n)
-    if n == 0:
-        return 0
-    box = []
-    t = threading.Thread(target=lambda: box.append(erlang.call('thread_level', n - 1)))
-    t.start()
-    t.join()
-    return box[0] + 1
-
-def many(n):
-    box = []
-    ts = [threading.Thread(target=lambda: box.append(erlang.call('thread_level', 2))) for _ in range(n)]
-    for t in ts:
-        t.start()
-    for t in ts:
-        t.join()
-    return sorted(set(box)), len(box)
-"),
-    ok = py:register_function(thread_level, fun([N]) -> {ok, R} = py:call('__main__', level, [N]), R end),
-    ?assertEqual({ok, 30}, py:call('__main__', level, [30])),
-    ?assertEqual({ok, lists:seq(30, 0, -1)}, py:eval("depths")),
-    ?assertEqual({ok, {[2], 20}}, py:call('__main__', many, [20])),
+    ok = py:register_function(thread_level, fun([N]) -> {ok, R} = py:call(t_threads, level, [N]), R end),
+    ?assertEqual({ok, {30, lists:seq(30, 0, -1)}}, py:call(t_threads, depths_of, [30])),
+    ?assertEqual({ok, {[2], 20}}, py:call(t_threads, many, [20])),
     %% All workers wait for their threads.
-    Refs = [py:call_async('__main__', many, [2]) || _ <- lists:seq(1, 8)],
+    Refs = [py:call_async(t_threads, many, [2]) || _ <- lists:seq(1, 8)],
     [?assertEqual({ok, {[2], 2}}, py:await(Ref)) || Ref <- Refs],
     %% One of them that does not come back is interrupted when its own time is over.
     ok = py:register_function(hang, fun([]) -> py:call(t_callbacks, nap, [60], #{}, 200) end),
@@ -671,6 +661,36 @@ messages(_) ->
     {ok, none} = py:call(t_callbacks, send, [<<"nobody_of_that_name">>, 1]),
     {ok, none} = py:call(t_callbacks, send, [There, 1]),
     true = unregister(callback_SUITE_process).
+
+%% What cannot be converted is an error for who sends it, and nobody else is told.
+message_not_converted(_) ->
+    Self = self(),
+    Text = "cannot convert str with lone surrogates at [1]",
+    ok = logger:add_handler(?MODULE, ?MODULE, #{config => Self}),
+    try
+        [?assertEqual({error, {'ValueError', Text}},
+                      py:call(t_callbacks, send_evaluated, [To, <<"[[0] * 100000, '\\ud800']">>]))
+         || To <- [<<"callback_SUITE_process">>, Self, {callback_SUITE_process, node()}]],
+        {ok, none} = py:call(t_callbacks, send, [Self, after_them]),
+        receive Message when not is_tuple(Message) -> ?assertEqual(<<"after_them">>, Message) after 5000 -> ct:fail(no_message) end,
+        {ok, none} = py:eval(<<"print('the last line')">>),
+        ?assertEqual([], lines_until(<<"the last line">>))
+    after
+        ok = logger:remove_handler(?MODULE)
+    end.
+
+%% As a handler of logger: lines of the C-node.
+log(#{msg := {Format, Args}, meta := #{py_area := Area}}, #{config := Pid}) ->
+    Pid ! {line, Area, unicode:characters_to_binary(io_lib:format(Format, Args))};
+log(_, _) -> ok.
+
+%% Lines of its links before the one that Python writes.
+lines_until(Last) ->
+    receive
+        {line, <<"link">>, Line} -> [Line | lines_until(Last)];
+        {line, _, Line} -> [X || nomatch <- [binary:match(Line, Last)], X <- lines_until(Last)]
+    after 20000 -> ct:fail(no_line)
+    end.
 
 collect(To, N) ->
     List = [receive X -> X end || _ <- lists:seq(1, N)],

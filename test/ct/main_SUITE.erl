@@ -1,12 +1,12 @@
 %% Where definitions live: the interpreter that ran a process's exec serves its exec, eval and calls to __main__ from then
-%% on, and a call by a process that defined nothing goes where the name was bound last. What differs between the modes,
+%% on, and a call by a process that defined nothing goes where an exec bound the name last. What differs between the modes,
 %% whether interpreters share one __main__, is asked of the node.
 -module(main_SUITE).
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([own_definitions/1, own_definitions_under_load/1, many_definers/1, definitions_of_others/1, last_definer/1,
-         same_name_by_two/1, dotted_names/1, rebound_while_called/1, failed_exec/1, exec_by_cast/1, redefinition/1, imports_stay/1,
-         locals_do_not_stay/1, callers_are_forgotten/1, forgotten_with_their_node/1, preload/1, preload_fails/1,
-         main_of_modules/1, interpreters_are_apart/1]).
+         defined_while_stuck/1, same_name_by_two/1, dotted_names/1, rebound_while_called/1, failed_exec/1, exec_by_cast/1,
+         redefinition/1, imports_stay/1, locals_do_not_stay/1, callers_are_forgotten/1, forgotten_with_their_node/1,
+         preload/1, preload_fails/1, main_of_modules/1, interpreters_are_apart/1]).
 -include_lib("stdlib/include/assert.hrl").
 
 suite() ->
@@ -14,8 +14,8 @@ suite() ->
 
 all() ->
     [own_definitions, own_definitions_under_load, many_definers, definitions_of_others, last_definer,
-     same_name_by_two, dotted_names, rebound_while_called, failed_exec, exec_by_cast, redefinition, imports_stay,
-     locals_do_not_stay, callers_are_forgotten, forgotten_with_their_node, preload, preload_fails,
+     defined_while_stuck, same_name_by_two, dotted_names, rebound_while_called, failed_exec, exec_by_cast, redefinition,
+     imports_stay, locals_do_not_stay, callers_are_forgotten, forgotten_with_their_node, preload, preload_fails,
      main_of_modules, interpreters_are_apart].
 
 init_per_suite(Config) ->
@@ -151,6 +151,36 @@ last_definer(Config) ->
          ok = exec(Config, ["def latest(): return ", integer_to_list(I)]),
          in_other(fun() -> {ok, I} = main(Config, latest, []) end)
      end) || I <- lists:seq(1, 12)].
+
+%% While the worker of an interpreter is stuck others run in it what is asked of it, and others find what is defined there.
+defined_while_stuck(Config) ->
+    P = pyn_ct:start(["--workers", "2"]),
+    Its = [{pynode, P} | Config],
+    Begun = filename:join(proplists:get_value(priv_dir, Config), "begun"),
+    ok = exec(Its, "import os\n"
+                   "hold, let_go = os.pipe()\n"
+                   "def stay(begun):\n"
+                   "    open(begun, 'x').close()\n"
+                   "    os.read(hold, 1)\n"
+                   "def who(): return 'old'"),
+    {Caller, Monitor} = spawn_monitor(fun() -> main(Its, stay, [unicode:characters_to_binary(Begun)]) end),
+    pyn_ct:wait_until(fun() -> filelib:is_regular(Begun) end),
+    exit(Caller, kill),
+    receive {'DOWN', Monitor, process, Caller, _} -> ok end,
+    pyn_ct:wait_until(fun() -> pyn_ct:info(P, stuck) =:= 1 end),
+    %% Somebody else's, which is an older one a moment later.
+    in_other(fun() -> ok = exec(Its, "def who(): return 'of another'") end),
+    ok = exec(Its, "def who(): return 'new'\ndef only_here(): return 'here'"),
+    Found = fun() ->
+                {ok, <<"new">>} = main(Its, who, []),
+                {ok, <<"here">>} = main(Its, only_here, [])
+            end,
+    Found(),
+    in_other(Found),
+    {ok, 1} = eval(Its, "os.write(let_go, b'x')"),
+    pyn_ct:wait_until(fun() -> pyn_ct:info(P, stuck) =:= 0 end),
+    in_other(Found),
+    ok = pyn_ct:end_clean(P).
 
 %% Each of the two has its own, or, where they share an interpreter, both have the later one.
 same_name_by_two(Config) ->

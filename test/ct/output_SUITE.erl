@@ -3,8 +3,9 @@
 -module(output_SUITE).
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([stdout/1, stderr/1, whole_lines/1, text_of_any_kind/1, interpreters/1, several_threads/1, several_callers/1,
-         flood/1, stream_methods/1, uncaught_in_a_thread/1, warnings/1, logging/1, direct_writes/1, at_exit/1,
-         form_of_lines/1, levels/1, quiet/1, bad_level/1, secrets/1]).
+         flood/1, long_lines/1, stream_methods/1, stream_of_bytes/1, stream_as_value/1,
+         uncaught_in_a_thread/1, warnings/1, logging/1, direct_writes/1, at_exit/1, form_of_lines/1,
+         levels/1, quiet/1, bad_level/1, secrets/1]).
 -include_lib("stdlib/include/assert.hrl").
 
 suite() ->
@@ -12,7 +13,8 @@ suite() ->
 
 all() ->
     [stdout, stderr, whole_lines, text_of_any_kind, interpreters, several_threads, several_callers,
-     flood, stream_methods, uncaught_in_a_thread, warnings, logging, direct_writes, at_exit,
+     flood, long_lines, stream_methods, stream_of_bytes, stream_as_value,
+     uncaught_in_a_thread, warnings, logging, direct_writes, at_exit,
      form_of_lines, levels, quiet, bad_level, secrets].
 
 init_per_suite(Config) ->
@@ -66,8 +68,6 @@ text_of_any_kind(Config) ->
     %% What cannot be shown does not make print fail.
     {ok, _} = pyn_ct:call(pynode(Config), {eval, <<"print('surrogate \\udc80 end')">>}),
     {ok, _} = pyn_ct:call(pynode(Config), {eval, <<"print('nul \\0 end')">>}),
-    {ok, _} = pyn_ct:call(pynode(Config), {eval, <<"print('x' * 100000)">>}),
-    _ = pyn_ct:wait_log(pynode(Config), "stream=stdout x{1000,}"),
     _ = pyn_ct:wait_log(pynode(Config), "stream=stdout surrogate .* end"),
     _ = pyn_ct:wait_log(pynode(Config), "stream=stdout nul .* end"),
     ok.
@@ -115,6 +115,48 @@ flood(Config) ->
     receive {'DOWN', Monitor, process, Pid, normal} -> ok end,
     _ = pyn_ct:wait_log(pynode(Config), "flood 019999 x{50}$"),
     20000 = length([L || L <- pyn_ct:log(pynode(Config)), matches(L, "stream=stdout flood [0-9]{6} x{50}$")]).
+
+%% What is too long for a line of the log comes in parts, and nothing of it is lost.
+long_lines(Config) ->
+    Printed = call(Config, say_long, [<<"printed">>, 20000]),
+    ?assert(Printed =:= wait_parts(Config, <<"printed">>)),
+    %% Also what no newline ends, however it came.
+    Pieces = call(Config, say_long_in_pieces, [<<"in pieces">>, 2000, 100]),
+    ?assert(Pieces =:= wait_parts(Config, <<"in pieces">>)).
+
+%% The parts of the lines from the one on that says `begin Word` to the one that says `end Word`.
+wait_parts(Config, Word) ->
+    _ = pyn_ct:wait_log(pynode(Config), <<"end ", Word/binary, "$">>),
+    Lines = lists:dropwhile(fun(Line) -> not matches(Line, ["stream=stdout part=1/[0-9]+ begin ", Word]) end,
+                            pyn_ct:log(pynode(Config))),
+    Texts = [Text || Line <- Lines,
+                     {match, [Text]} <- [re:run(Line, "stream=stdout (?:part=[0-9]+/[0-9]+ )?(.*)$",
+                                                [{capture, all_but_first, binary}])]],
+    ?assert(length(Texts) > 20),
+    ?assert(lists:all(fun(Line) -> byte_size(Line) < 4096 end, Lines)),
+    iolist_to_binary(Texts).
+
+%% What writes bytes finds where, between the text.
+stream_of_bytes(Config) ->
+    call(Config, say_bytes, []),
+    [_ = pyn_ct:wait_log(pynode(Config), ["stream=stdout ", Line, "$"])
+     || Line <- ["text bytes text", "of a memoryview", "gr\xc3\xbc\xc3\x9fe in pieces", "no utf-8: \\\\xff",
+                 "begun \\\\xc3 text", "by a wrapper \xc3\xbc", "still open"]],
+    #{<<"writable">> := true, <<"readable">> := false, <<"seekable">> := false, <<"isatty">> := false, <<"fileno">> := 1,
+      <<"closed">> := false, <<"is_binary">> := true, <<"name">> := <<"<stdout>">>} = call(Config, bytes_facts, []),
+    {ok, 6} = pyn_ct:call(pynode(Config), {eval, <<"__import__('sys').stderr.buffer.write(b'bytes\\n')">>}),
+    _ = pyn_ct:wait_log(pynode(Config), "stream=stderr bytes$"),
+    {error, {'TypeError', _}} = pyn_ct:call(pynode(Config), {call, sys, 'stdout.buffer.write', [<<"text">>]}),
+    {error, {'TypeError', _}} = pyn_ct:call(pynode(Config), {call, sys, 'stdout.buffer.write', [5]}),
+    {error, {'UnsupportedOperation', _}} = pyn_ct:call(pynode(Config), {call, sys, 'stdout.buffer.read', []}).
+
+%% They are no iterators, so that one as a result is its text.
+stream_as_value(Config) ->
+    {ok, {<<"<LogStream name='<stdout>' ", _/binary>>, <<"<LogStream name='<stderr>' ", _/binary>>,
+          <<"<LogStream name='<stdout>' ", _/binary>>}} =
+        pyn_ct:call(pynode(Config), {eval, <<"(lambda sys: (sys.stdout, sys.__stderr__, sys.stdout.buffer))(__import__('sys'))">>}),
+    {ok, true} = pyn_ct:call(pynode(Config), {eval, <<"(lambda s, io: isinstance(s, io.TextIOBase))"
+                                                      "(__import__('sys').stdout, __import__('io'))">>}).
 
 stream_methods(Config) ->
     #{<<"writable">> := true, <<"isatty">> := false, <<"encoding">> := <<"utf-8">>, <<"fileno">> := 1,

@@ -313,7 +313,11 @@ objects_as_text(Config) ->
                           {complex, <<"(1+2j)">>}, {path, <<"/a/b">>}, {ellipsis, <<"Ellipsis">>},
                           {uuid, <<"00000000-0000-0000-0000-000000000001">>}, {enum, <<"Plain.ONE">>},
                           {function, <<"<built-in function len>">>}, {class, <<"<class 't_types.Point'>">>}]],
-    {error, {'RuntimeError', "no text today"}} = value(Config, unprintable).
+    {error, {'RuntimeError', "no text today (converting Unprintable)"}} = value(Config, unprintable),
+    {error, {'RuntimeError', "no text today (converting Unprintable at ['a'][0])"}} = value(Config, unprintable_deep),
+    {error, {'RuntimeError', "no text today (converting Unprintable at ['a'][0])", Traceback}} =
+        pyn_ct:call(pynode(Config), {call, t_types, value, [<<"unprintable_deep">>], #{}, #{traceback => true}}),
+    {match, _} = re:run(Traceback, "no text today\nconverting Unprintable at \\['a'\\]\\[0\\]\n").
 
 dict_collisions(Config) ->
     [begin

@@ -296,6 +296,10 @@ def send(to, term):
     erlang.send(to, term)
 
 
+def send_evaluated(to, code):
+    erlang.send(to, eval(code))
+
+
 def send_many(to, n):
     for i in range(n):
         erlang.send(to, i)

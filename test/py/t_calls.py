@@ -229,6 +229,56 @@ def log_by_logging(text):
     logging.getLogger("t_calls").warning("%s", text)
 
 
+def say_long(word, numbers):
+    text = f"begin {word} " + " ".join(map(str, range(numbers))) + f" end {word}"
+    print(text)
+    return text
+
+
+def say_long_in_pieces(word, pieces, width):
+    text = f"begin {word} " + "".join(f"{i:_>{width}}" for i in range(pieces)) + f" end {word}"
+    for i in range(0, len(text), width):
+        sys.stdout.write(text[i : i + width])
+    sys.stdout.flush()
+    return text
+
+
+def say_bytes():
+    import io
+
+    out = sys.stdout
+    out.write("text ")
+    assert out.buffer.write(b"bytes ") == 6
+    print("text")
+    assert out.buffer.write(memoryview(b"of a memoryview\n")) == 16
+    for byte in "grüße in pieces\n".encode():
+        out.buffer.write(bytes([byte]))
+    out.buffer.writelines([b"no utf-8: ", b"\xff\n"])
+    out.buffer.write(b"begun \xc3")
+    print(" text")
+    wrapper = io.TextIOWrapper(out.buffer, encoding="utf-8")
+    wrapper.write("by a wrapper ü\n")
+    wrapper.close()
+    print("still open")
+    out.buffer.flush()
+
+
+def bytes_facts():
+    import io
+
+    b = sys.stdout.buffer
+    return {
+        "writable": b.writable(),
+        "readable": b.readable(),
+        "seekable": b.seekable(),
+        "isatty": b.isatty(),
+        "fileno": b.fileno(),
+        "closed": b.closed,
+        "name": b.name,
+        "is_binary": isinstance(b, io.BufferedIOBase),
+    }
+
+
 def stream_facts():
     s = sys.stdout
     return {

@@ -21,6 +21,8 @@ static const struct row bytes[] = {
     {"memoryview(bytes(range(128, 228)) * 1000)[50:100000:50000]", "b'\\xb2\\xb2'"},
     {"memoryview(array.array('d', [0])).cast('B')", "'\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00'"},
     {"memoryview(b'ab').cast('c')", "'ab'"},
+    {"memoryview(b'a').cast('c', ())", "'a'"},
+    {"ctypes.c_char(b'a')", "'a'"},
     {"(ctypes.c_char * 2)(b'a', b'b')", "'ab'"},
     {"mmap.mmap(-1, 4)", "'\\x00\\x00\\x00\\x00'"},
 };
@@ -48,6 +50,9 @@ static const struct row numbers[] = {
     {"memoryview(bytes(4)).cast('B', (2, 2))", "[[0, 0], [0, 0]]"},
     {"memoryview(bytes(range(8))).cast('B', (2, 2, 2))", "[[[0, 1], [2, 3]], [[4, 5], [6, 7]]]"},
     {"memoryview(array.array('i', [7])).cast('B').cast('i', ())", "7"},
+    {"memoryview(b'a').cast('B', ())", "97"},
+    {"memoryview(bytearray(b'\\xff')).cast('B', ())", "255"},
+    {"ctypes.c_ubyte(97)", "97"},
     {"memoryview(array.array('q', [1])).cast('B').cast('n')", "[1]"},
     {"(ctypes.c_int * 2)(1, 2)", "[1, 2]"},
     {"(ctypes.c_ubyte * 2)(1, 2)", "[1, 2]"},

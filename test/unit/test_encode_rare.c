@@ -4,6 +4,7 @@
 
 #include "py/decode.h"
 #include "py/encode.h"
+#include "py/error.h"
 #include "unit/cases.h"
 #include "unit/python.h"
 #include "unit/suite.h"
@@ -49,6 +50,82 @@ START_TEST(test_values)
     ck_assert_msg(out.buf.len == n, "%s: %zu bytes", values[_i].value, out.buf.len);
     ck_assert_msg(memcmp(out.buf.data, expected, n) == 0, "%s", values[_i].value);
     free(expected);
+    pyn_out_free(&out);
+}
+END_TEST
+
+/* --- code of the object that fails --- */
+
+/* The same exception may be raised in several places, so these are made one after the other. */
+static const struct {
+    const char *value;
+    const char *line;
+} failing[] = {
+    {"Raises(ValueError('bad str'))", "ValueError: bad str (converting Raises)"},
+    {"[{'k': (1, Raises(ValueError('bad str')))}]", "ValueError: bad str (converting Raises at [0]['k'][1])"},
+    {"{1: {Raises(ValueError('bad str')): 1}}", "ValueError: bad str (converting Raises at [1]{key an object})"},
+    {"[Raises(ValueError())]", "ValueError: (converting Raises at [0])"},
+    {"[Raises(KeyError('k'))]", "KeyError: 'k' (converting Raises at [0])"},
+    {"[Raises(erlang.CallbackError('gone'))]", "CallbackError: gone (converting Raises at [0])"},
+    {"[Raises(LookupError('a', 'b'))]", "LookupError: ('a', 'b') (converting Raises at [0])"},
+    {"[Raises(Unwilling('x'))]", "Unwilling: x"}, /* takes nothing along */
+    {"[1, (1 // x for x in (1, 0))]",
+     "ZeroDivisionError: integer division or modulo by zero (converting generator at [1])"},
+    {"(1 // x for x in (1, 0))", "ZeroDivisionError: integer division or modulo by zero"},
+    {"(Raises(ValueError('v')) for _ in [1])", "ValueError: v (converting Raises at [0])"},
+    {"{'f': open('/dev/null', 'w')}", "UnsupportedOperation: not readable (converting _io.TextIOWrapper at ['f'])"},
+    {"[Raises(one)]", "ValueError: one (converting Raises at [0])"},
+    {"(1, Raises(one))", "ValueError: one (converting Raises at [1])"},
+    /* what is no matter of the object */
+    {"[Raises(KeyboardInterrupt('k'))]", "KeyboardInterrupt: k"},
+    {"[Raises(SystemExit(3))]", "SystemExit: 3"},
+    {"[Raises(MemoryError('m'))]", "MemoryError: m"},
+    {"[Raises(RecursionError('r'))]", "RecursionError: r"},
+    {"[Raises(GeneratorExit('g'))]", "GeneratorExit: g"},
+};
+
+START_TEST(test_failing)
+{
+    for (size_t i = 0; i < sizeof(failing) / sizeof(failing[0]); i++) {
+        struct pyn_out out;
+        char line[200];
+
+        pyn_out_init(&out, MAX);
+        if (python_encode(failing[i].value, &out) < 0) {
+            pyn_error_line(line, sizeof(line));
+            ck_assert_msg(strcmp(line, failing[i].line) == 0, "%s: '%s' instead of '%s'", failing[i].value, line,
+                          failing[i].line);
+        } else {
+            ck_assert_msg(*failing[i].line == '\0', "%s was converted", failing[i].value);
+        }
+        pyn_out_free(&out);
+    }
+}
+END_TEST
+
+/* In Python it is a note, the last one only, and one of many. */
+START_TEST(test_notes)
+{
+    struct pyn_out out;
+    PyObject *notes;
+
+    pyn_out_init(&out, MAX);
+    python_exec("noted = ValueError('x')\n"
+                "noted.add_note('first')\n");
+    for (int i = 0; i < 3; i++) {
+        ck_assert_int_lt(python_encode("[[Raises(noted)]]", &out), 0);
+        PyErr_Clear();
+        pyn_out_truncate(&out, 0);
+    }
+    notes = python_eval("noted.__notes__");
+    ck_assert_str_eq(python_repr(notes), "['first', 'converting Raises at [0][0]']");
+    ck_assert_int_lt(python_encode("(Raises(noted),)", &out), 0);
+    pyn_error_write(python_types(), &out, true);
+    ck_assert_str_eq(python_repr(notes), "['first']");
+    Py_DECREF(notes);
+    notes = python_eval("'_pynode_place' in noted.__dict__");
+    ck_assert_ptr_eq(notes, Py_False);
+    Py_DECREF(notes);
     pyn_out_free(&out);
 }
 END_TEST
@@ -152,6 +229,13 @@ static void prepare(void)
                 "    nested_dict[str(n)] = nested_dict[b'b%d' % n] = [n, {str(n): n}]\n"
                 "    for d in some_dict, nested_dict:\n"
                 "        if n > 90: d.clear()\n"
+                "class Raises:\n"
+                "    def __init__(self, exc): self.exc = exc\n"
+                "    def __str__(self): raise self.exc\n"
+                "    def __repr__(self): return 'an object'\n"
+                "class Unwilling(Exception):\n"
+                "    def __setattr__(self, name, value): raise OSError('not this')\n"
+                "one = ValueError('one')\n"
                 "class Then:\n"
                 "    def __init__(self, what): self.what = what\n"
                 "    def __str__(self):\n"
@@ -167,6 +251,8 @@ static Suite *rare_suite(void)
     TCase *core = tcase_create("Core"), *limits = tcase_create("Limits");
 
     tcase_add_loop_test(core, test_values, 0, COUNT(values));
+    tcase_add_test(core, test_failing);
+    tcase_add_test(core, test_notes);
     tcase_add_loop_test(limits, test_changing, 0, COUNT(changing));
     tcase_add_test(limits, test_many_mixed_keys);
     tcase_add_test(limits, test_threads);

@@ -178,6 +178,33 @@ START_TEST(a_dying_link_releases_what_waits)
 }
 END_TEST
 
+/* As its writer could not go on: that is no failure, and the next one is sent. */
+START_TEST(a_message_that_was_taken_back_is_not_sent)
+{
+    static const uint8_t ext[10];
+    struct pyn_link *l = rig.last_up;
+    struct pyn_out o;
+
+    atomic_store(&released, 0);
+    for (unsigned stretches = 0; stretches < 2; stretches++) {
+        make_out(&o, 100, ext, sizeof(ext), stretches);
+        pyn_out_truncate(&o, 0);
+        pyn_frame_end(&o.buf, 0, o.ext_bytes);
+        ck_assert(!o.buf.failed);
+        ck_assert(pyn_link_send(l, &o, stretches == 0));
+        ck_assert_ptr_null(o.buf.data);
+        ck_assert_ptr_null(l->head);
+        ck_assert_uint_eq(l->waiting, 0);
+    }
+    ck_assert_uint_eq(atomic_load(&released), 1);
+    make_out(&o, 10, NULL, 0, 0);
+    ck_assert(pyn_link_send(l, &o, false));
+    pyn_link_flush(l);
+    check_out(far, 10, NULL, 0, 0);
+    pyn_out_free(&o);
+}
+END_TEST
+
 START_TEST(a_message_that_failed_is_not_sent)
 {
     struct pyn_out o;
@@ -385,6 +412,7 @@ static void add_tests(TCase *limits, TCase *core)
 {
     tcase_add_test(limits, a_message_for_a_dead_link_is_dropped);
     tcase_add_test(limits, a_dying_link_releases_what_waits);
+    tcase_add_test(limits, a_message_that_was_taken_back_is_not_sent);
     tcase_add_test(limits, a_message_that_failed_is_not_sent);
     tcase_add_test(limits, a_slow_peer_is_refused_and_not_read);
     tcase_add_loop_test(limits, a_paused_link_can_die, 0, 2);

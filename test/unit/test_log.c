@@ -115,25 +115,130 @@ END_TEST
 
 /* --- Limits --- */
 
-START_TEST(long_texts_are_cut)
+enum { LONG = 20000 };
+
+static char *long_text(char c)
 {
-    enum { LONG = 20000 };
     char *text = malloc(LONG + 1);
-    struct capture *c = capture_start();
 
     ck_assert_ptr_nonnull(text);
+    memset(text, c, LONG);
     text[LONG] = '\0';
-    memset(text, 'x', LONG);
+    return text;
+}
+
+/* Each line is as long as it may be, and says at its end how much of the text is not in it. */
+START_TEST(long_texts_are_cut)
+{
+    static const struct {
+        char c;
+        size_t width;
+    } table[] = {{'x', 1}, {'\x01', 4}};
+
+    for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++) {
+        struct capture *c = capture_start();
+        char *text = long_text(table[i].c);
+        const char *begin, *mark;
+        size_t left;
+        int end = 0;
+
+        pyn_log(PYN_INFO, "x", "%s", text);
+        capture_stop(c);
+        ck_assert_uint_le(strlen(c->text), PIPE_BUF);
+        ck_assert_uint_gt(strlen(c->text), PIPE_BUF - 100);
+        begin = strstr(c->text, " x ") + 3;
+        mark = strstr(begin, "... (");
+        ck_assert_ptr_nonnull(mark);
+        ck_assert_int_eq(sscanf(mark, "... (%zu more bytes)%n", &left, &end), 1);
+        ck_assert_str_eq(mark + end, "\n");
+        ck_assert_uint_eq((size_t)(mark - begin) / table[i].width + left, LONG);
+        free(text);
+        free(c);
+    }
+}
+END_TEST
+
+/* A text that just fits is whole, one more byte is too much. */
+START_TEST(the_longest_line)
+{
+    struct capture *c = capture_start();
+    char *text = long_text('x');
+    size_t head;
+
+    pyn_log(PYN_INFO, "x", "%s", "");
+    head = (size_t)lseek(STDERR_FILENO, 0, SEEK_CUR) - 1;
+    text[PIPE_BUF - head - 1] = '\0';
     pyn_log(PYN_INFO, "x", "%s", text);
-    memset(text, '\x01', LONG);
+    text[PIPE_BUF - head - 1] = 'x';
+    text[PIPE_BUF - head] = '\0';
     pyn_log(PYN_INFO, "x", "%s", text);
     capture_stop(c);
-    ck_assert_uint_le(strlen(c->text), 2 * PIPE_BUF);
-    ck_assert_uint_gt(strlen(c->text), 2 * (PIPE_BUF - 100));
-    /* Two lines, each with its end. */
-    ck_assert_ptr_nonnull(strchr(c->text, '\n'));
-    ck_assert_str_eq(strrchr(c->text, '\n'), "\n");
+    ck_assert_uint_eq(strcspn(c->text + head + 1, "\n"), PIPE_BUF - 1);
+    ck_assert_ptr_null(memmem(c->text, head + 1 + PIPE_BUF, "more bytes", 10));
+    ck_assert_ptr_nonnull(strstr(c->text + head + 1 + PIPE_BUF, " more bytes)\n"));
     free(text);
+    free(c);
+}
+END_TEST
+
+/* What the parts of the lines say, one behind the other; each line begins as it should. Returns their number. */
+static unsigned join_parts(const char *lines, const char *before, char *joined)
+{
+    unsigned count = 0, part, of;
+    int end;
+
+    for (; *lines; lines = strchr(lines, '\n') + 1) {
+        const char *at = strstr(lines, before);
+
+        ck_assert_ptr_nonnull(at);
+        ck_assert_uint_le(strcspn(lines, "\n"), PIPE_BUF - 1);
+        at += strlen(before);
+        ck_assert_int_eq(sscanf(at, "part=%u/%u%n", &part, &of, &end), 2);
+        ck_assert_uint_eq(part, ++count);
+        at += end + 1;
+        memcpy(joined, at, strcspn(at, "\n"));
+        joined += strcspn(at, "\n");
+    }
+    *joined = '\0';
+    ck_assert_uint_eq(count, of);
+    return count;
+}
+
+START_TEST(long_texts_in_parts)
+{
+    /* Also characters of several bytes that do not end where a part does, and what is no UTF-8. */
+    static const char *const fillings[] = {"x", "\xc3\xa9", "y\xc3\xa9", "\xf0\x9f\x98\x80", "\x80"};
+    static char joined[CAUGHT], text[LONG + 8];
+
+    for (size_t i = 0; i < sizeof(fillings) / sizeof(fillings[0]); i++) {
+        struct capture *c = capture_start();
+        size_t n = 0, width = strlen(fillings[i]);
+
+        for (; n < LONG; n += width)
+            memcpy(text + n, fillings[i], width);
+        text[n] = '\0';
+        pyn_log_text(PYN_NOTICE, "python", "interp=1 ", text);
+        capture_stop(c);
+        ck_assert_uint_eq(join_parts(c->text, " notice python interp=1 ", joined), LONG / (PIPE_BUF - 256) + 1);
+        ck_assert_str_eq(joined, text);
+        for (const char *line = strchr(c->text, '\n') + 1; *line; line = strchr(line, '\n') + 1)
+            ck_assert(((unsigned char)line[-2] & 0xc0) != 0xc0); /* no character is torn */
+        free(c);
+    }
+}
+END_TEST
+
+START_TEST(short_texts_in_one_part)
+{
+    struct capture *c = capture_start();
+
+    pyn_log_text(PYN_INFO, "x", "before ", "a\nb\x01");
+    pyn_log_text(PYN_INFO, "x", "before ", "");
+    pyn_log_text(PYN_DEBUG, "x", "before ", "not this");
+    capture_stop(c);
+    ck_assert_ptr_nonnull(strstr(c->text, " info x before a\\nb\\x01\n"));
+    ck_assert_ptr_nonnull(strstr(c->text, " info x before \n"));
+    ck_assert_ptr_null(strstr(c->text, "not this"));
     free(c);
 }
 END_TEST
@@ -192,6 +297,9 @@ static Suite *log_suite(void)
     tcase_add_test(core, control_characters_are_escaped);
     suite_add_tcase(s, core);
     tcase_add_test(limits, long_texts_are_cut);
+    tcase_add_test(limits, the_longest_line);
+    tcase_add_test(limits, long_texts_in_parts);
+    tcase_add_test(limits, short_texts_in_one_part);
     tcase_add_test(limits, long_areas_are_cut);
     tcase_add_test(limits, a_reader_that_does_not_read);
     suite_add_tcase(s, limits);
