@@ -53,9 +53,9 @@ int pyn_types_traverse(struct pyn_types *ty, visitproc visit, void *arg);
 /* May be called more than once. Attached. */
 void pyn_types_clear(struct pyn_types *ty);
 
-/* For long loops in C: what Python code does between two instructions. Others that wait for the interpreter get it, and an
- * interrupt is raised here: -1 with KeyboardInterrupt. (To release the interpreter and take it again would not do: each
- * release wakes those who wait, they come too late, and begin anew to wait until they may ask for it.) Attached. */
+/* For long loops in C: what Python code does between two instructions. Others that wait for the interpreter get it, and
+ * an interrupt is raised here: -1 with KeyboardInterrupt. (To release the interpreter and take it again would not do:
+ * each release wakes those who wait, they come too late, and wait anew until they may ask for it.) Attached. */
 PYN_MUSTCHECK int pyn_breathe(struct pyn_types *ty);
 
 /* A new reference to an object that holds this term (bytes of a whole term, no version byte). Attached. */
