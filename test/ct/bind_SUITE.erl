@@ -34,26 +34,26 @@ workers_are_busy(_) ->
 %% The C-node has not seen the request yet, or not the death, and then sees both.
 node_hangs(_) ->
     {ok, OsPid} = py:call(os, getpid, []),
-    _ = os:cmd("kill -STOP " ++ integer_to_list(OsPid)),
+    ok = pyn_ct:freeze(OsPid),
     Owners = [spawn(fun() -> py:bind(new) end) || _ <- [1, 2]],
     pyn_ct:wait_until(fun() -> length(binders()) =:= 2 end),
     [exit(Owner, kill) || Owner <- Owners],
     pyn_ct:wait_until(fun() -> binders() =:= [] end, 20000),
-    _ = os:cmd("kill -CONT " ++ integer_to_list(OsPid)),
+    ok = pyn_ct:thaw(OsPid),
     pyn_ct:wait_until(fun() -> {bound(), in_flight()} =:= {0, 0} end),
     all_can_be_bound(3).
 
 %% It has been told that the time is over, and dies then.
 node_hangs_for_long(_) ->
     {ok, OsPid} = py:call(os, getpid, []),
-    _ = os:cmd("kill -STOP " ++ integer_to_list(OsPid)),
+    ok = pyn_ct:freeze(OsPid),
     Self = self(),
     Owner = spawn(fun() -> Self ! {self(), py:bind(new)}, receive stop -> ok end end),
     receive {Owner, Result} -> ?assertEqual({error, timeout}, Result) end,
     ?assertMatch([_], binders()),
     exit(Owner, kill),
     pyn_ct:wait_until(fun() -> binders() =:= [] end),
-    _ = os:cmd("kill -CONT " ++ integer_to_list(OsPid)),
+    ok = pyn_ct:thaw(OsPid),
     pyn_ct:wait_until(fun() -> {bound(), in_flight()} =:= {0, 0} end),
     all_can_be_bound(3).
 

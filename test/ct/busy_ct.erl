@@ -10,13 +10,13 @@
 
 -spec stop(node(), integer()) -> ok.
 stop(Node, OsPid) ->
-    _ = os:cmd("kill -STOP " ++ integer_to_list(OsPid)),
+    ok = pyn_ct:freeze(OsPid),
     _ = spawn(fun() -> [nobody(Node) ! binary:copy(<<0>>, ?LARGE) || _ <- [1, 2, 3]] end),
     pyn_ct:wait_until(fun() -> erlang:send(nobody(Node), probe, [noconnect, nosuspend]) =:= nosuspend andalso ok end).
 
 -spec continue(integer()) -> ok.
 continue(OsPid) ->
-    _ = os:cmd("kill -CONT " ++ integer_to_list(OsPid)),
+    ok = pyn_ct:thaw(OsPid),
     ok.
 
 nobody(Node) -> {nobody_has_this_name, Node}.

@@ -589,7 +589,7 @@ node_dies(_) ->
 node_hangs(_) ->
     ok = app_ct:start(app_ct:workers(2)),
     {ok, OsPid} = py:call(os, getpid, []),
-    _ = os:cmd("kill -STOP " ++ integer_to_list(OsPid)),
+    ok = pyn_ct:freeze(OsPid),
     Self = self(),
     T0 = now_ms(),
     Owners = [spawn_link(fun() ->
@@ -599,7 +599,7 @@ node_hangs(_) ->
     [receive {Owner, Result, Messages} -> ?assertEqual({{error, timeout}, {messages, []}}, {Result, Messages}) end || Owner <- Owners],
     Took = now_ms() - T0,
     ?assert(Took >= 30000 andalso Took < 40000, Took),
-    _ = os:cmd("kill -CONT " ++ integer_to_list(OsPid)),
+    ok = pyn_ct:thaw(OsPid),
     pyn_ct:wait_until(fun() -> {bound(), in_flight()} =:= {0, 0} end),
     {ok, OsPid} = py:call(os, getpid, []),
     [{messages, []} = process_info(Owner, messages) || Owner <- Owners],

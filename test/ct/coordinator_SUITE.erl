@@ -247,11 +247,11 @@ late_coordinator(_) ->
 connector_killed(_) ->
     A = app_ct:start_peer([{nodes, []}]),
     OsPid = app_ct:on(A, fun os:getpid/0),
-    _ = os:cmd("kill -STOP " ++ OsPid),
+    ok = pyn_ct:freeze(list_to_integer(OsPid)),
     ok = app_ct:start([{coordinator, app_ct:node_of(A)}, {nodes, []}]),
     Connector = pyn_ct:wait_until(fun connector/0),
     exit(Connector, kill),
-    _ = os:cmd("kill -CONT " ++ OsPid),
+    ok = pyn_ct:thaw(list_to_integer(OsPid)),
     ok = pyn_ct:wait_until(fun() -> py_coordinators:acting() =:= {ok, app_ct:node_of(A)} andalso ok end),
     app_ct:stop_peer(A),
     app_ct:stop().

@@ -527,11 +527,11 @@ node_away(Config) ->
     {ok, Results} = py_everywhere:call(t_everywhere, mark, [bin(File)], #{}, #{remember => <<"mark">>}),
     Count = length(Results),
     Count = bytes_in(File),
-    pyn_ct:signal(P, "STOP"), % else it might be back before anybody has looked
+    ok = pyn_ct:freeze(pyn_ct:os_pid(P)), % else it might be back before anybody has looked
     true = erlang:disconnect_node(Node),
     pyn_ct:wait_until(fun() -> length(py_router:up_nodes()) =:= 1 end),
     ok = py:exec_all(<<"meanwhile = 1">>),
-    pyn_ct:signal(P, "CONT"),
+    ok = pyn_ct:thaw(pyn_ct:os_pid(P)),
     pyn_ct:wait_until(fun() -> length(py_router:up_nodes()) =:= 2 end),
     {ok, 1} = py:eval(<<"meanwhile">>, #{}, #{node => Node}),
     Count = bytes_in(File).

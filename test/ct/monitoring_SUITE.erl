@@ -130,14 +130,12 @@ uptime(_Config) ->
 %% It is asked at the same time as the others, and waited for a while.
 no_answer(_Config) ->
     Node = app_ct:pynode(),
-    OsPid = integer_to_list(maps:get(os_pid, info())),
-    "" = os:cmd("kill -STOP " ++ OsPid),
+    OsPid = maps:get(os_pid, info()),
+    ok = pyn_ct:freeze(OsPid),
     try
-        States = "grep -h ^State: /proc/" ++ OsPid ++ "/task/*/status | grep -vc stopped",
-        pyn_ct:wait_until(fun() -> os:cmd(States) =:= "0\n" end),
         ?assertEqual(#{Node => #{status => no_answer}}, py:info())
     after
-        os:cmd("kill -CONT " ++ OsPid)
+        pyn_ct:thaw(OsPid)
     end,
     ?assertMatch(#{Node := #{status := up}}, py:info()),
     receive M -> error({unexpected, M}) after 100 -> ok end.

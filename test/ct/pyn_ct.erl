@@ -11,7 +11,8 @@
 %%
 %% PYNODE names the program; names of nodes are never used twice; the cookie is this node's.
 -module(pyn_ct).
--export([start/0, start/1, try_start/1, stop/1, end_clean/1, signal/2, wait_exit/1, wait_exit/2, stop_all/0, node_of/1, os_pid/1, port/1]).
+-export([start/0, start/1, try_start/1, stop/1, end_clean/1, signal/2, freeze/1, thaw/1, wait_exit/1, wait_exit/2, stop_all/0]).
+-export([node_of/1, os_pid/1, port/1]).
 -export([log/1, wait_log/2, wait_log/3]).
 -export([call/2, call/3, cast/2, info/1, info/2, mode/1, executors/1]).
 -export([wait_until/1, wait_until/2, unique/1, host/0, root/0, program/0]).
@@ -96,6 +97,25 @@ end_clean(P) ->
 -spec signal(pynode(), string()) -> ok.
 signal(#{os_pid := OsPid}, Signal) ->
     _ = os:cmd("kill -" ++ Signal ++ " " ++ integer_to_list(OsPid) ++ " 2>&1"),
+    ok.
+
+%% The process of the operating system stands still, all of its threads, when this returns: `kill` comes back before.
+-spec freeze(integer()) -> ok.
+freeze(OsPid) ->
+    "" = os:cmd("kill -STOP " ++ integer_to_list(OsPid)),
+    wait_until(fun() -> stands_still(lists:concat(["/proc/", OsPid, "/task"])) andalso ok end).
+
+stands_still(Tasks) ->
+    {ok, Threads} = file:list_dir(Tasks),
+    lists:all(fun(Thread) -> is_stopped(file:read_file(filename:join([Tasks, Thread, "stat"]))) end, Threads).
+
+%% One that has just ended is none.
+is_stopped({ok, Stat}) -> binary:first(lists:last(binary:split(Stat, <<") ">>, [global]))) =:= $T;
+is_stopped({error, _}) -> true.
+
+-spec thaw(integer()) -> ok.
+thaw(OsPid) ->
+    "" = os:cmd("kill -CONT " ++ integer_to_list(OsPid)),
     ok.
 
 -spec wait_exit(pynode()) -> integer() | {signal, integer()}.
