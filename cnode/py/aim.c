@@ -57,6 +57,12 @@ static bool is_patient(const struct pyn_aim *a)
     return a->mark.imports > 0 && !(a->mark.wanted && pyn_now() - a->mark.wanted_since > PYN_IMPORT_PATIENCE);
 }
 
+/* lock held. */
+static bool has_to_wait(const struct pyn_aim *a)
+{
+    return a->mark.sheltered || is_patient(a);
+}
+
 /* Returns whether an interrupt is due first, which changes nothing but where `anyway`. lock held. */
 static bool change(struct pyn_aim *a, bool sheltered, bool anyway)
 {
@@ -198,11 +204,17 @@ static enum attempt count_raised(struct pyn_aim *a)
 /* Attached. */
 static enum attempt raise_or_want(struct pyn_aim *a, uint64_t serial)
 {
-    enum attempt result = TOO_LATE;
+    enum attempt result;
 
     pthread_mutex_lock(&a->lock);
-    if (a->mark.serial == serial)
-        result = a->mark.spared ? count_raised(a) : a->mark.sheltered || is_patient(a) ? want(a) : raise_there(a);
+    if (a->mark.serial != serial)
+        result = TOO_LATE;
+    else if (a->mark.spared)
+        result = count_raised(a);
+    else if (has_to_wait(a))
+        result = want(a);
+    else
+        result = raise_there(a);
     pthread_mutex_unlock(&a->lock);
     return result;
 }
@@ -217,7 +229,7 @@ static enum attempt wait_for_raise(struct pyn_aim *a, uint64_t serial)
         usleep(LOOK_AGAIN);
         pthread_mutex_lock(&a->lock);
         mark = a->mark;
-        waits = mark.sheltered || is_patient(a);
+        waits = has_to_wait(a);
         pthread_mutex_unlock(&a->lock);
     } while (mark.serial == serial && mark.wanted && waits);
     if (mark.serial != serial)

@@ -6,14 +6,19 @@
 /* Functions of Python are replaced, in the module that has them, by functions of C, which have no frame: tracebacks,
  * and what Python cuts out of them, stay as they are. */
 
-static PyObject *call_with(bool shelter, PyObject *original, PyObject *const *args, Py_ssize_t n, PyObject *names)
+static PyObject *call_with(bool shelter, bool imports, PyObject *original, PyObject *const *args, Py_ssize_t n,
+                           PyObject *names)
 {
     PyObject *result;
     bool before;
 
     if (pyn_aim_go(shelter, &before) < 0)
         return NULL;
+    if (imports)
+        pyn_aim_import(1);
     result = PyObject_Vectorcall(original, args, (size_t)n, names);
+    if (imports)
+        pyn_aim_import(-1);
     if (pyn_aim_back(before) < 0)
         Py_CLEAR(result);
     return result;
@@ -21,27 +26,17 @@ static PyObject *call_with(bool shelter, PyObject *original, PyObject *const *ar
 
 static PyObject *sheltered(PyObject *original, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
-    return call_with(true, original, args, n, names);
+    return call_with(true, false, original, args, n, names);
 }
 
 static PyObject *importing(PyObject *original, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
-    PyObject *result;
-    bool before;
-
-    if (pyn_aim_go(true, &before) < 0)
-        return NULL;
-    pyn_aim_import(1);
-    result = PyObject_Vectorcall(original, args, (size_t)n, names);
-    pyn_aim_import(-1);
-    if (pyn_aim_back(before) < 0)
-        Py_CLEAR(result);
-    return result;
+    return call_with(true, true, original, args, n, names);
 }
 
 static PyObject *exposed(PyObject *original, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
-    return call_with(false, original, args, n, names);
+    return call_with(false, false, original, args, n, names);
 }
 
 #define METHOD(name, function)                                                                                         \

@@ -156,8 +156,7 @@ static void act(struct pyn_deferred *d, struct gone *g, const char *reason)
         struct pyn_request *r = g->all[i];
         if (reason && g->answer[i])
             pyn_run_send_error(s, r, reason);
-        if (pyn_rpc_count(s->rpc) > 0)
-            pyn_rpc_coroutine_ended(s->rpc, r);
+        pyn_rpc_coroutine_ended(s->rpc, r);
         pyn_request_unref(r);
     }
     if (g->count > 0)

@@ -230,7 +230,7 @@ void pyn_rpc_coroutine_ended(struct pyn_rpc_table *t, const struct pyn_request *
     lose(t, true, is_of_coroutine, run);
 }
 
-unsigned pyn_rpc_count(struct pyn_rpc_table *t)
+static unsigned count_all(struct pyn_rpc_table *t)
 {
     unsigned count;
 
@@ -270,7 +270,7 @@ void pyn_rpc_table_free(struct pyn_rpc_table *t)
     if (!t)
         return;
     pyn_bridge_set(NULL);
-    if (pyn_rpc_count(t) > 0)
+    if (count_all(t) > 0)
         return; /* a thread of Python's own still waits: what it looks at must stay */
     pthread_mutex_destroy(&t->lock);
     pyn_tell_destroy(t);

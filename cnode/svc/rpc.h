@@ -43,6 +43,5 @@ void pyn_rpc_run_ended(struct pyn_rpc_table *t, const struct pyn_request *run);
 void pyn_rpc_coroutine_ended(struct pyn_rpc_table *t, const struct pyn_request *run);
 /* svc/tell.c: what Python has told the coordinator goes out, if it has not yet. By the watchdog, while calls run. */
 void pyn_tell_flush(struct pyn_rpc_table *t);
-unsigned pyn_rpc_count(struct pyn_rpc_table *t);
 
 #endif
