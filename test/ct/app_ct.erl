@@ -6,7 +6,7 @@
 -module(app_ct).
 -export([start/0, start/1, stop/0, workers/1]).
 -export([start_peer/1, start_peer/2, stop_peer/1, kill_peer/1, node_of/1, on/2]).
--export([pynode/0, mode/0]).
+-export([pynode/0, mode/0, full/1]).
 
 -define(APP, erlang_python).
 
@@ -69,3 +69,9 @@ pynode() ->
 
 mode() ->
     py:execution_mode().
+
+%% Waits until the stream has no room: its owner, who reads nothing, has between three quarters and the whole of a window
+%% in the mailbox. Not always the whole: the C-node gives fewer items than it was asked for when they take it long.
+full(Ref) ->
+    true = pyn_ct:wait_until(fun() -> element(1, sys:get_state(ets:lookup_element(py_stream, Ref, 2))) =:= full end),
+    ok.

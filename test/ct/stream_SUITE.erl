@@ -221,13 +221,13 @@ cancels(_Config) ->
          {error, not_found} = py:interrupt(Ref),
          receive {py_stream, Ref, What} -> error({after_cancel, What}) after 0 -> ok end
      end || {Key, Wait} <- [{cancel_now, fun(_) -> ok end},
-                            {cancel_full, fun(_) -> full(48), ok end},
+                            {cancel_full, fun app_ct:full/1},
                             {cancel_later, fun(Ref) -> [receive {py_stream, Ref, _} -> ok end || _ <- lists:seq(1, 500)], ok end}]],
     %% Before it was opened.
     [ok = py:stream_cancel(start(t_streams, closing, [early])) || _ <- lists:seq(1, 50)],
     %% One that has ended is no error, and what nobody read is gone.
     Ended = start(t_streams, count, [3]),
-    full(4),
+    pyn_ct:wait_until(fun() -> length_of(self()) =:= 4 end),
     ok = py:stream_cancel(Ended),
     nothing_left().
 
@@ -323,7 +323,7 @@ interrupts(_Config) ->
     {error, not_found} = py:interrupt(Spinning),
     %% One that nobody pulls at the moment.
     Full = start(t_streams, closing, [interrupted_full]),
-    full(64),
+    app_ct:full(Full),
     ok = py:interrupt(Full),
     {_, {error, interrupted}} = items(Full),
     {ok, _} = state(interrupted_full),
@@ -387,13 +387,12 @@ nobody_reads(_Config) ->
     {ok, _} = py:stream(t_streams, count, [1000]),
     Before = info(memory),
     Ref = start(t_streams, closing, [nobody_reads, 1000000]),
-    full(64),
-    Idle = steady(fun() -> info(calls) end),
-    ?assertEqual(64, length_of(self())),
+    Unread = filled(Ref, self(), 0),
+    Idle = info(calls),
     ?assert(info(memory) - Before < 4 * 1024 * 1024),
     ?assertEqual(0, info(busy)),
     %% It was not pulled any further.
-    [receive {py_stream, Ref, {data, N}} -> ok end || N <- lists:seq(1, 64)],
+    [receive {py_stream, Ref, {data, N}} -> ok end || N <- lists:seq(1, Unread)],
     pyn_ct:wait_until(fun() -> info(calls) > Idle end),
     ok = py:stream_cancel(Ref),
     {ok, Given} = state(nobody_reads),
@@ -402,7 +401,7 @@ nobody_reads(_Config) ->
 
 large_items(_Config) ->
     Ref = start(t_streams, big, [200, 1 bsl 20], #{}, #{window => 4}),
-    full(4),
+    app_ct:full(Ref),
     Memory = info(memory),
     {Items, done} = items(Ref),
     ?assertEqual([{N rem 256, 1 bsl 20} || N <- lists:seq(0, 199)], [{binary:first(I), byte_size(I)} || I <- Items]),
@@ -423,9 +422,7 @@ slow_owner(_Config) ->
 other_messages(_Config) ->
     [self() ! {other, N} || N <- lists:seq(1, 500)],
     Ref = start(t_streams, count, [1000]),
-    full(500 + 64),
-    _ = steady(fun() -> info(calls) end),
-    ?assertEqual(500 + 64, length_of(self())),
+    _ = filled(Ref, self(), 500),
     {Items, done} = items(Ref),
     ?assertEqual(lists:seq(0, 999), Items),
     ?assertEqual(500, length_of(self())),
@@ -436,13 +433,11 @@ other_messages(_Config) ->
 too_many_messages(_Config) ->
     [self() ! {other, N} || N <- lists:seq(1, 12000)],
     Ref = start(t_streams, count, [1000]),
-    full(12000 + 64),
-    _ = steady(fun() -> info(calls) end),
-    ?assertEqual(12000 + 64, length_of(self())),
-    [receive {py_stream, Ref, {data, N}} -> ok end || N <- lists:seq(0, 63)],
+    Unread = filled(Ref, self(), 12000),
+    [receive {py_stream, Ref, {data, N}} -> ok end || N <- lists:seq(0, Unread - 1)],
     [receive {other, N} -> ok end || N <- lists:seq(1, 3000)],
     {Items, done} = items(Ref),
-    ?assertEqual(lists:seq(64, 999), Items),
+    ?assertEqual(lists:seq(Unread, 999), Items),
     nothing_left().
 
 hundred_at_once(_Config) ->
@@ -509,7 +504,7 @@ def threads(key, n=1000000):
     ?assertEqual([Thread], lists:usort(Threads)),
     {ok, Thread} = state(threads),
     Full = within(Ctx, fun() -> start('__main__', threads, [threads]) end),
-    full(48),
+    app_ct:full(Full),
     ok = py:stream_cancel(Full),
     {ok, Thread} = state(threads),
     %% What runs in the context is what is pulled there.
@@ -520,7 +515,7 @@ def threads(key, n=1000000):
     {[], {error, interrupted}} = items(Spinning),
     {ok, <<"closed">>} = state(spins),
     Last = within(Ctx, fun() -> start('__main__', threads, [threads]) end),
-    full(48),
+    app_ct:full(Last),
     ok = py:unbind(Ctx),
     {_, {error, context_lost}} = items(Last),
     {ok, Thread} = state(threads),
@@ -537,7 +532,7 @@ refused_modules(_Config) ->
     {ok, Numbers} = py:stream(t_refused, pushes, [200]),
     ok = py:with_context(fun() -> {Numbers, done} = items(start(t_refused, pushes, [200])), ok end),
     Ref = start(t_refused, pushes, [100000]),
-    full(64),
+    app_ct:full(Ref),
     ok = py:stream_cancel(Ref),
     nothing_left().
 
@@ -627,13 +622,13 @@ owner_elsewhere_does_not_read(_Config) ->
     Peer = {_, Node} = pyn_ct:start_peer(["-connect_all", "false"]),
     Owner = spawn(Node, ?MODULE, hoard, []),
     [Owner ! {other, N} || N <- lists:seq(1, 300)],
-    {ok, _} = py:stream_start(t_streams, closing, [elsewhere], #{}, #{owner => Owner}),
-    pyn_ct:wait_until(fun() -> length_of(Owner) >= 364 end),
-    _ = steady(fun() -> info(calls) end),
-    ?assertEqual(364, length_of(Owner)),
+    {ok, Ref} = py:stream_start(t_streams, closing, [elsewhere], #{}, #{owner => Owner}),
+    Unread = filled(Ref, Owner, 300),
     %% It reads some, but none of the others.
-    Owner ! {read, 64},
-    pyn_ct:wait_until(fun() -> erpc:call(Node, erlang, process_info, [Owner, reductions]), length_of(Owner) =:= 364 end),
+    Idle = info(calls),
+    Owner ! {read, Unread},
+    pyn_ct:wait_until(fun() -> info(calls) > Idle end),
+    _ = filled(Ref, Owner, 300),
     exit(Owner, kill),
     {ok, Given} = state(elsewhere),
     ?assert(Given =< 64 * 4),
@@ -643,8 +638,8 @@ owner_elsewhere_does_not_read(_Config) ->
 owner_elsewhere_is_lost(_Config) ->
     Peer = {_, Node} = pyn_ct:start_peer(["-connect_all", "false"]),
     Owner = spawn(Node, ?MODULE, hoard, []),
-    {ok, _} = py:stream_start(t_streams, closing, [lost], #{}, #{owner => Owner}),
-    pyn_ct:wait_until(fun() -> length_of(Owner) =:= 64 end),
+    {ok, Ref} = py:stream_start(t_streams, closing, [lost], #{}, #{owner => Owner}),
+    app_ct:full(Ref),
     pyn_ct:stop_peer(Peer),
     {ok, _} = state(lost),
     nothing_left().
@@ -771,8 +766,13 @@ length_of(Pid) ->
     {message_queue_len, Length} = erpc:call(node(Pid), erlang, process_info, [Pid, message_queue_len]),
     Length.
 
-full(Length) ->
-    pyn_ct:wait_until(fun() -> length_of(self()) >= Length end).
+%% What the owner has not read of a stream with a window of 64 that is full and stays so; it has that many others.
+filled(Ref, Owner, Others) ->
+    app_ct:full(Ref),
+    _ = steady(fun() -> info(calls) end),
+    Unread = length_of(Owner) - Others,
+    ?assert(Unread > 48 andalso Unread =< 64, Unread),
+    Unread.
 
 %% A number that has stopped to change: seen the same for a while that is long beside what would change it.
 steady(Number) ->

@@ -21,7 +21,7 @@ end_per_suite(_Config) ->
 %% window of items.
 many_of_one_owner(_Config) ->
     Refs = [start(200) || _ <- lists:seq(1, 50)],
-    full(50 * 64),
+    lists:foreach(fun app_ct:full/1, Refs),
     Calls = counters:new(1, []),
     traced([self(), messages], Calls, fun() ->
         [?assertEqual({lists:seq(0, 199), done}, items(Ref)) || Ref <- Refs]
@@ -34,7 +34,7 @@ many_of_one_owner(_Config) ->
 %% between two looks have grown, more than 20 of the looks are 50 ms apart.
 idle_owner_is_looked_at_once(_Config) ->
     Refs = [start(1000) || _ <- lists:seq(1, 10)],
-    full(10 * 64),
+    lists:foreach(fun app_ct:full/1, Refs),
     Looks = counters:new(1, []),
     Start = erlang:monotonic_time(millisecond),
     traced([self(), message_queue_len], Looks, fun() -> pyn_ct:wait_until(fun() -> counters:get(Looks, 1) >= 40 end) end),
@@ -47,7 +47,7 @@ idle_owner_is_looked_at_once(_Config) ->
 %% The process that looks is started again, and the streams that waited for it go on.
 looks_begin_again(_Config) ->
     Refs = [start(300) || _ <- lists:seq(1, 5)],
-    full(5 * 64),
+    lists:foreach(fun app_ct:full/1, Refs),
     Killed = whereis(py_stream_owners),
     exit(Killed, kill),
     pyn_ct:wait_until(fun() -> not lists:member(whereis(py_stream_owners), [Killed, undefined]) end),
@@ -89,9 +89,6 @@ items(Ref) ->
             {[], Last}
     after 20000 -> error(no_end)
     end.
-
-full(Length) ->
-    pyn_ct:wait_until(fun() -> element(2, process_info(self(), message_queue_len)) >= Length end).
 
 nothing_left() ->
     pyn_ct:wait_until(fun() -> ets:tab2list(py_stream) =:= [] end),
