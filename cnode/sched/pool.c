@@ -225,6 +225,11 @@ void pyn_worker_pass_on(struct pyn_worker *w, struct pyn_job *job)
     leave_last(w);
 }
 
+unsigned pyn_pool_running(struct pyn_pool *p)
+{
+    return atomic_load_explicit(&p->running, memory_order_relaxed);
+}
+
 bool pyn_pool_active(struct pyn_pool *p)
 {
     return atomic_load(&p->running) > 0 || atomic_load_explicit(&p->queued, memory_order_relaxed) > 0;

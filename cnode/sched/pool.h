@@ -173,6 +173,8 @@ bool pyn_pool_nest(struct pyn_pool *p, struct pyn_worker *w, const struct pyn_jo
 void pyn_pool_watch(struct pyn_pool *p, uint64_t now);
 /* Something runs or waits. */
 bool pyn_pool_active(struct pyn_pool *p);
+/* Workers inside a job. No lock. */
+unsigned pyn_pool_running(struct pyn_pool *p);
 /* From inside a job, on the worker's thread: from now on it takes no jobs of the lane, or takes them again. */
 void pyn_pool_bind(struct pyn_pool *p, struct pyn_worker *w, bool bound);
 

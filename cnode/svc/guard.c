@@ -25,12 +25,20 @@ enum { QUIET_TICKS = 20, MAX_PICKED = 128 };
 #define GIVE_UP (250 * PYN_MS)
 /* One that no interrupt reaches (C code keeps the interpreter) is given up so long after it was called off. */
 #define GIVE_UP_UNREACHED PYN_SECOND
+/* All three are longer by this for each worker in a job. They share cores and the interpreter's lock, which Python gives
+ * away after 5 ms, to anybody: among N that want it one waits N times 5 ms on average, and ten times as long once in
+ * 20000 times. */
+#define SHARE (50 * PYN_MS)
+/* More than this between two ticks is not the workers' fault: the machine stood still, for them too. They are measured
+ * by a clock that does not count it. */
+#define MAX_TICK (5 * TICK_BUSY)
 /* A generator that was called off has this long to come to its next item, where it is closed without an interrupt. */
 #define GRACE (20 * PYN_MS)
 
 /* ---- interrupts ---- */
 
 struct interrupt {
+    struct pyn_service *service;
     struct pyn_desk *desk;
     struct pyn_request *request; /* owned reference */
 };
@@ -43,7 +51,7 @@ static void *interrupt_main(void *arg)
     pyn_thread_name("pyn-intr");
     if (pyn_seat_interrupt(d->seat, i->request->id)) {
         if (atomic_load(&i->request->interrupts) == 0)
-            atomic_store(&i->request->reached_at, pyn_now());
+            atomic_store(&i->request->reached_at, atomic_load(&i->service->guard_clock));
         atomic_fetch_add(&i->request->interrupts, 1);
     }
     pyn_request_unref(i->request);
@@ -54,13 +62,13 @@ static void *interrupt_main(void *arg)
 
 /* The desk has at most one interrupter at a time: when there is one, perhaps still that of another call, the next look
  * tries again. Called under the worker's lock, while it runs the request: so the desk outlives the count. */
-static void start_interrupt(struct pyn_desk *d, struct pyn_request *r)
+static void start_interrupt(struct pyn_service *s, struct pyn_desk *d, struct pyn_request *r)
 {
     struct interrupt *i;
 
     if (atomic_load(&d->interrupters) > 0 || !(i = malloc(sizeof(*i))))
         return;
-    *i = (struct interrupt){d, pyn_request_ref(r)};
+    *i = (struct interrupt){s, d, pyn_request_ref(r)};
     atomic_fetch_add(&d->interrupters, 1);
     if (pyn_thread_start(NULL, PYN_INTERRUPTER_STACK, interrupt_main, i) != 0) {
         atomic_fetch_sub(&d->interrupters, 1);
@@ -76,6 +84,8 @@ static void start_interrupt(struct pyn_desk *d, struct pyn_request *r)
 struct picked {
     struct pyn_service *service;
     uint64_t now;
+    uint64_t clock;    /* guard_clock */
+    uint64_t patience; /* that limits are longer by */
     bool (*match)(void *ctx, const struct pyn_request *r);
     void *ctx;
     struct pyn_request *late[MAX_PICKED]; /* to be answered: their time is up, or they match */
@@ -103,6 +113,11 @@ static uint64_t passed(uint64_t since, uint64_t now)
     return now > since ? now - since : 0;
 }
 
+uint64_t pyn_guard_patience(unsigned threads)
+{
+    return threads * SHARE;
+}
+
 static uint64_t unreached_limit(const struct pyn_desk *d)
 {
     return GIVE_UP_UNREACHED + (pyn_seat_imports(d->seat) ? PYN_IMPORT_PATIENCE : 0);
@@ -113,17 +128,18 @@ static void press(struct picked *p, struct pyn_worker *w, struct pyn_request *r)
 {
     unsigned interrupts = atomic_load(&r->interrupts);
     uint64_t off, reached;
+    bool in_vain;
 
     if (r->called_off_at == 0)
-        r->called_off_at = p->now;
-    off = passed(r->called_off_at, p->now);
-    reached = interrupts > 0 ? passed(atomic_load(&r->reached_at), p->now) : 0;
+        r->called_off_at = p->clock;
+    off = passed(r->called_off_at, p->clock);
+    reached = interrupts > 0 ? passed(atomic_load(&r->reached_at), p->clock) : 0;
     if (pyn_streaming_sends(r) && r->deadline > p->now && off < GRACE)
         return;
-    if (interrupts == 0 || (interrupts == 1 && reached > INTERRUPT_AGAIN))
-        start_interrupt(w->seat, r);
-    if (!r->given_up && (interrupts > 0 ? reached > GIVE_UP : off > unreached_limit(w->seat)) &&
-        p->stuck_count < MAX_PICKED) {
+    if (interrupts == 0 || (interrupts == 1 && reached > INTERRUPT_AGAIN + p->patience))
+        start_interrupt(p->service, w->seat, r);
+    in_vain = interrupts > 0 ? reached > GIVE_UP + p->patience : off > unreached_limit(w->seat) + p->patience;
+    if (!r->given_up && in_vain && p->stuck_count < MAX_PICKED) {
         r->given_up = true;
         p->stuck[p->stuck_count++] = w;
     }
@@ -248,7 +264,14 @@ static void act(struct picked *p, const char *reason)
 static unsigned look_once(struct pyn_service *s, uint64_t now, bool (*match)(void *ctx, const struct pyn_request *r),
                           void *ctx, const char *reason, bool *full)
 {
-    struct picked p = {.service = s, .now = now, .match = match, .ctx = ctx};
+    struct picked p = {
+        .service = s,
+        .now = now,
+        .clock = atomic_load(&s->guard_clock),
+        .patience = pyn_guard_patience(pyn_pool_running(s->pool)),
+        .match = match,
+        .ctx = ctx,
+    };
     struct pyn_queue gone = {0};
     struct pyn_job *job;
     unsigned count;
@@ -320,10 +343,16 @@ static void nap(struct pyn_service *s, uint64_t now)
     pthread_cond_timedwait(&s->guard_cond, &s->guard_lock, &ts);
 }
 
+/* The clock goes on by a tick. */
+static void count_tick(struct pyn_service *s, uint64_t took)
+{
+    atomic_fetch_add(&s->guard_clock, took < MAX_TICK ? took : MAX_TICK);
+}
+
 static void *guard_main(void *service)
 {
     struct pyn_service *s = service;
-    uint64_t last_calls = 0, last_second = 0;
+    uint64_t last_calls = 0, last_second = 0, last_tick = pyn_now();
     unsigned quiet = 0, ticks = 0;
 
     pyn_thread_name("pyn-guard");
@@ -333,6 +362,8 @@ static void *guard_main(void *service)
         uint64_t calls = atomic_load_explicit(&s->calls, memory_order_relaxed);
         bool active = pyn_pool_active(s->pool) || calls != last_calls || pyn_deferred_busy(s->deferred);
 
+        count_tick(s, now - last_tick);
+        last_tick = now;
         last_calls = calls;
         if (active || (quiet > QUIET_TICKS && !atomic_load(&s->guard_parked))) /* somebody woke us */
             quiet = 0;
@@ -361,6 +392,7 @@ int pyn_guard_start(struct pyn_service *s)
 {
     pthread_mutex_init(&s->guard_lock, NULL);
     pyn_cond_init(&s->guard_cond);
+    atomic_store(&s->guard_clock, 1); /* 0 is never a time in a request */
     /* With this thread's signal mask: it starts workers, whose Python code may start processes, which inherit it. */
     s->guard_started = pthread_create(&s->guard, NULL, guard_main, s) == 0;
     return s->guard_started ? 0 : -1;

@@ -214,19 +214,22 @@ static void start_interrupt(struct pyn_loop *l, uint64_t request)
     }
 }
 
-/* lock held. The loop is in a step of a request that was called off: true when it was interrupted in vain. */
-static bool press(struct pyn_loop *l, uint64_t request, uint64_t since, uint64_t now)
+/* lock held. The loop is in a step of a request that was called off: true when it was interrupted in vain. clock: the
+ * watchdog's. patience: that limits are longer by. */
+static bool press(struct pyn_loop *l, uint64_t request, uint64_t since, uint64_t clock, uint64_t patience)
 {
     if (l->pressed != since)
         l->presses = 0;
     l->pressed = since;
-    if (l->presses == 0 || (l->presses == 1 && now - l->pressed_at > INTERRUPT_AGAIN)) {
+    if (l->presses == 0 || (l->presses == 1 && clock - l->pressed_at > INTERRUPT_AGAIN + patience)) {
         l->presses++;
-        l->pressed_at = now;
+        l->pressed_at = clock;
         start_interrupt(l, request);
         return false;
     }
-    return l->presses == 2 && now - l->pressed_at > GIVE_UP + (pyn_runner_imports(l->runner) ? PYN_IMPORT_PATIENCE : 0);
+    if (pyn_runner_imports(l->runner))
+        patience += PYN_IMPORT_PATIENCE;
+    return l->presses == 2 && clock - l->pressed_at > GIVE_UP + patience;
 }
 
 void pyn_loop_retire(struct pyn_deferred *d, struct pyn_loop *l)
@@ -247,13 +250,15 @@ static bool is_overdue(const struct pyn_request *r, uint64_t since, uint64_t now
 
 void pyn_loops_press(struct pyn_deferred *d, uint64_t now)
 {
+    uint64_t clock = atomic_load(&d->service->guard_clock), patience;
     unsigned given_up = 0, spot = 0, stuck;
 
     pthread_mutex_lock(&d->lock);
+    patience = pyn_guard_patience(pyn_pool_running(d->service->pool) + d->loop_count);
     for (struct pyn_loop *l = d->loops; l; l = l->next) {
         uint64_t since, request = pyn_runner_look(l->runner, &since);
         const struct pyn_request *r = request ? pyn_late_get(d, request) : NULL;
-        if (l->stuck || !r || !r->late.off || !is_overdue(r, since, now) || !press(l, request, since, now))
+        if (l->stuck || !r || !r->late.off || !is_overdue(r, since, now) || !press(l, request, since, clock, patience))
             continue;
         l->stuck = true;
         d->stuck++;
