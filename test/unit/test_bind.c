@@ -165,17 +165,35 @@ START_TEST(a_stuck_worker)
 {
     int fd = service_rig_peer(&rig, "a@host");
     unsigned long long id = bind_one(fd);
+    char text[400], byte;
+    int said[2], let_go[2];
 
     ck_assert_uint_ne(bind_one(fd), 0);
-    ask_for(fd, "{exec, <import time; time.sleep(1)>, #{ctx => %llu, timeout => 30}}", id);
-    service_rig_expect(fd, "{error, timeout}");
+    ck_assert_int_eq(pipe(said), 0);
+    ck_assert_int_eq(pipe(let_go), 0);
+    /* No code of Python runs between the two calls. */
+    (void)snprintf(text, sizeof(text),
+                   "{exec, <import functools, operator, os\n"
+                   "calls = functools.partial(os.write, %d, b's'), functools.partial(os.read, %d, 1)\n"
+                   "list(map(operator.methodcaller('__call__'), calls))>, #{ctx => %llu}}",
+                   said[1], let_go[0], id);
+    service_rig_ask(fd, text);
+    ck_assert_int_eq(read(said[0], &byte, 1), 1);
+    ask_for(fd, "{interrupt, %llu}", id);
+    ck_assert_ptr_nonnull(service_rig_next(fd)); /* of the two answers, the order is not said */
+    ck_assert_ptr_nonnull(service_rig_next(fd));
     ask_for(fd, "{eval, <1>, #{}, #{ctx => %llu}}", id); /* waits for the worker until that is given up */
     service_rig_expect(fd, "{error, context_lost}");
     ask_for(fd, "{unbind, %llu}", id);
     service_rig_expect(fd, "ok");
     ck_assert_uint_ne(bind_one(fd), 0);
+    ck_assert_int_eq(write(let_go[1], &byte, 1), 1);
     close(fd);
     service_rig_stop(&rig);
+    for (int i = 0; i < 2; i++) {
+        close(said[i]);
+        close(let_go[i]);
+    }
 }
 END_TEST
 

@@ -248,7 +248,8 @@ START_TEST(asks_the_coordinator)
     snprintf(reply, sizeof(reply), "{py_reply, %d, {ok, 42}}", (int)strtol(id, NULL, 10));
     service_rig_send(fd, "py", reply);
     service_rig_expect(fd, "{ok, 42}");
-    service_rig_ask(fd, "{call, erlang, call, [<twice>, 21], #{}, 30}"); /* no answer: the time ends it */
+    /* No answer: the time ends it. It has to be asked before that. */
+    service_rig_ask(fd, "{call, erlang, call, [<twice>, 21], #{}, 3000}");
     ck_assert_ptr_nonnull(strstr(service_rig_next(fd), "atom:py_rpc int:"));
     while (!strstr(text = service_rig_next(fd), "atom:timeout"))
         ck_assert_msg(strstr(text, "py_rpc_cancel") || strstr(text, "control"), "%s", text);
