@@ -7,6 +7,7 @@
 -export([start/0, start/1, stop/0, workers/1]).
 -export([start_peer/1, start_peer/2, stop_peer/1, kill_peer/1, node_of/1, on/2]).
 -export([pynode/0, mode/0]).
+-export([stick/0]).
 
 -define(APP, erlang_python).
 
@@ -69,3 +70,13 @@ pynode() ->
 
 mode() ->
     py:execution_mode().
+
+%% A worker is in C code that no interrupt ends, until the fun that this gives is called. What it was asked for is called off
+%% when it has begun: a time that is over before would leave it undone.
+stick() ->
+    {ok, {From, To}} = py:call(os, pipe, []),
+    Ref = py:call_async(os, read, [From, 1]),
+    pyn_ct:wait_until(fun() -> maps:get(busy, maps:get(pynode(), py:info())) =:= 1 end),
+    ok = py:interrupt(Ref),
+    {error, interrupted} = py:await(Ref),
+    fun() -> {ok, 1} = py:call(os, write, [To, {bytes, <<"x">>}]), ok end.
