@@ -7,7 +7,7 @@
 -export([start/0, start/1, stop/0, workers/1]).
 -export([start_peer/1, start_peer/2, stop_peer/1, kill_peer/1, node_of/1, on/2]).
 -export([pynode/0, mode/0]).
--export([stick/0]).
+-export([await_all/0, stick/0]).
 
 -define(APP, erlang_python).
 
@@ -70,6 +70,12 @@ pynode() ->
 
 mode() ->
     py:execution_mode().
+
+%% A start waits for what is elsewhere only for a while.
+await_all() ->
+    pyn_ct:wait_until(fun() ->
+        py_coordinators:up() =/= [] andalso length(py_router:up_nodes()) =:= length(py_router:known_nodes()) andalso ok
+    end).
 
 %% A worker is in C code that no interrupt ends, until the fun that this gives is called. What it was asked for is called off
 %% when it has begun: a time that is over before would leave it undone.
