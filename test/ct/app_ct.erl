@@ -52,11 +52,19 @@ stop_peer({Peer, _}) ->
     ok.
 
 %% At once, and without a word to anybody.
-kill_peer({Peer, _} = P) ->
+kill_peer({Peer, Node} = P) ->
     OsPid = on(P, fun os:getpid/0),
     Ref = erlang:monitor(process, Peer),
     _ = os:cmd("kill -9 " ++ OsPid),
-    receive {'DOWN', Ref, process, Peer, _} -> ok end.
+    receive {'DOWN', Ref, process, Peer, _} -> ok end,
+    %% Its standard output is closed. Its name may be used again when epmd knows of its end, too.
+    [Name, _] = string:split(atom_to_list(Node), "@"),
+    pyn_ct:wait_until(fun() ->
+        case erl_epmd:names("localhost") of
+            {ok, Names} -> not lists:keymember(Name, 1, Names) andalso ok;
+            {error, _} -> false
+        end
+    end).
 
 node_of({_, Node}) -> Node.
 
