@@ -336,6 +336,7 @@ top_rates(Config) ->
     Shown = erlang:monotonic_time(millisecond),
     Before = info(),
     Ref = py:call_async(t_slow, until_there, [Gate]),
+    pyn_ct:wait_until(fun() -> maps:get(busy, info()) =:= 1 end),
     [_ = py:call(math, sqrt, [N]) || N <- lists:seq(-100, 199)],
     [{error, timeout} = py:call(t_slow, spin, [], #{}, 20) || _ <- [1, 2]],
     pyn_ct:wait_until(fun() ->
