@@ -71,7 +71,12 @@ start_child(Settings) ->
     case whereis(py_sup) =/= undefined andalso supervisor:start_child(py_sup, Spec) of
         false -> {error, not_running};
         {ok, Pid} -> {ok, Pid};
-        {error, {already_started, _}} -> {error, already_started};
+        {error, {already_started, Pid}} ->
+            %% One that has ended just now is in the supervisor's books until it has read of that.
+            case is_process_alive(Pid) of
+                true -> {error, already_started};
+                false -> start_child(Settings)
+            end;
         {error, Reason} -> {error, Reason}
     end.
 

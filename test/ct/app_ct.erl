@@ -6,7 +6,8 @@
 -module(app_ct).
 -export([start/0, start/1, stop/0, workers/1]).
 -export([start_peer/1, start_peer/2, stop_peer/1, kill_peer/1, node_of/1, on/2]).
--export([pynode/0, mode/0, full/1]).
+-export([pynode/0, mode/0]).
+-export([await_all/0, full/1, stick/0]).
 
 -define(APP, erlang_python).
 
@@ -51,11 +52,19 @@ stop_peer({Peer, _}) ->
     ok.
 
 %% At once, and without a word to anybody.
-kill_peer({Peer, _} = P) ->
+kill_peer({Peer, Node} = P) ->
     OsPid = on(P, fun os:getpid/0),
     Ref = erlang:monitor(process, Peer),
     _ = os:cmd("kill -9 " ++ OsPid),
-    receive {'DOWN', Ref, process, Peer, _} -> ok end.
+    receive {'DOWN', Ref, process, Peer, _} -> ok end,
+    %% Its standard output is closed. Its name may be used again when epmd knows of its end, too.
+    [Name, _] = string:split(atom_to_list(Node), "@"),
+    pyn_ct:wait_until(fun() ->
+        case erl_epmd:names("localhost") of
+            {ok, Names} -> not lists:keymember(Name, 1, Names) andalso ok;
+            {error, _} -> false
+        end
+    end).
 
 node_of({_, Node}) -> Node.
 
@@ -75,3 +84,19 @@ mode() ->
 full(Ref) ->
     true = pyn_ct:wait_until(fun() -> element(1, sys:get_state(ets:lookup_element(py_stream, Ref, 2))) =:= full end),
     ok.
+
+%% A start waits for what is elsewhere only for a while.
+await_all() ->
+    pyn_ct:wait_until(fun() ->
+        py_coordinators:up() =/= [] andalso length(py_router:up_nodes()) =:= length(py_router:known_nodes()) andalso ok
+    end).
+
+%% A worker is in C code that no interrupt ends, until the fun that this gives is called. What it was asked for is called off
+%% when it has begun: a time that is over before would leave it undone.
+stick() ->
+    {ok, {From, To}} = py:call(os, pipe, []),
+    Ref = py:call_async(os, read, [From, 1]),
+    pyn_ct:wait_until(fun() -> maps:get(busy, maps:get(pynode(), py:info())) =:= 1 end),
+    ok = py:interrupt(Ref),
+    {error, interrupted} = py:await(Ref),
+    fun() -> {ok, 1} = py:call(os, write, [To, {bytes, <<"x">>}]), ok end.

@@ -30,7 +30,9 @@ end_per_group(functions, _Config) ->
 
 %% A node that knows no C-node, only its coordinator.
 member() ->
-    app_ct:start_peer([{coordinator, node()}, {nodes, []}]).
+    Peer = app_ct:start_peer([{coordinator, node()}, {nodes, []}]),
+    ok = app_ct:on(Peer, fun app_ct:await_all/0),
+    Peer.
 
 runs_where_registered(_) ->
     B = member(),
@@ -117,8 +119,10 @@ cancelled_there(_) ->
             process_flag(trap_exit, true), Test ! {callback, self()}, wait_for_ever()
         end)
     end),
-    ?assertEqual({error, timeout}, py:call(t_callbacks, wait_for, [block], #{}, 300)),
+    Ref = py:call_async(t_callbacks, wait_for, [block]),
     receive {callback, Pid} -> ok end,
+    ok = py:interrupt(Ref),
+    ?assertEqual({error, interrupted}, py:await(Ref)),
     ok = pyn_ct:wait_until(fun() -> not app_ct:on(B, fun() -> is_process_alive(Pid) end) andalso ok end),
     app_ct:stop_peer(B).
 
@@ -178,10 +182,10 @@ lost_and_back(_) ->
     app_ct:kill_peer(A),
     ok = pyn_ct:wait_until(fun() -> py:state_fetch(k) =:= {error, coordinator_down} andalso ok end),
     %% At once, every time, on both sides.
-    {Micros, _} = timer:tc(fun() ->
-        [?assertEqual({error, coordinator_down}, F()) || _ <- lists:seq(1, 100), F <- state_operations()]
-    end),
-    ?assert(Micros < 1000000),
+    Times = [element(1, timer:tc(fun() ->
+        [?assertEqual({error, coordinator_down}, F()) || F <- state_operations()]
+    end)) || _ <- lists:seq(1, 100)],
+    ?assert(lists:nth(50, lists:sort(Times)) < 10000),
     ?assertEqual({error, coordinator_down}, py:register_function(f, fun(_) -> 1 end)),
     ?assertEqual({error, coordinator_down}, py:unregister_function(f)),
     ok = pyn_ct:wait_until(fun() ->
@@ -276,7 +280,7 @@ stops_while_threads_ask(_) ->
          _ = py:state_remove(<<"asked">>),
          %% Sub-interpreters have no daemon threads.
          {ok, none} = pyn_ct:call(P, {call, t_callbacks, keep_asking, [8, Daemon andalso pyn_ct:mode(P) =/= subinterp]}),
-         ok = pyn_ct:wait_until(fun() -> {ok, N} = py:state_fetch(<<"asked">>), N > 100 andalso ok end),
+         ok = pyn_ct:wait_until(fun() -> case py:state_fetch(<<"asked">>) of {ok, N} when N > 100 -> ok; _ -> false end end),
          pyn_ct:signal(P, "TERM"),
          ?assertEqual(0, pyn_ct:wait_exit(P)),
          ?assertEqual([], [L || L <- pyn_ct:log(P), re:run(L, " error |Fatal|Traceback") =/= nomatch])

@@ -273,7 +273,7 @@ callbacks_go_on(Config) ->
     [A, B] = start_all(Names),
     P = client(Names),
     ok = py:register_function(next, fun([X]) -> X + 1 end),
-    ok = pyn_ct:wait_until(fun() -> py_coordinators:up() =:= nodes_of(Names) andalso ok end),
+    await_function(B, <<"next">>),
     Ref = py:call_async(t_replication, call_until, [next, 2000]),
     Known = pyn_ct:node_of(P),
     ok = pyn_ct:wait_until(fun() -> maps:is_key(Known, app_ct:on(A, fun py_coordinator:members/0)) andalso ok end),
@@ -284,7 +284,7 @@ callbacks_go_on(Config) ->
     %% Registered while one is away: it hears of it when it is back.
     ok = py:register_function(later, fun([X]) -> X + 1 end),
     A2 = coordinator(NameA, Names),
-    ok = pyn_ct:wait_until(fun() -> py_coordinators:up() =:= nodes_of(Names) andalso ok end),
+    [await_function(A2, Name) || Name <- [<<"next">>, <<"later">>]],
     app_ct:kill_peer(B),
     ok = pyn_ct:wait_until(fun() ->
         maps:is_key(Known, app_ct:on(A2, fun py_coordinator:members/0)) andalso ok
@@ -292,6 +292,10 @@ callbacks_go_on(Config) ->
     ?assertEqual({ok, {[], 0}}, py:call(t_replication, call_until, [later, 10])),
     ?assertEqual({ok, {[], 0}}, py:call(t_replication, call_until, [next, 10])),
     ?assertEqual(0, pyn_ct:stop(P)).
+
+%% A coordinator that comes up is told of the functions after it is known to be up.
+await_function(Peer, Name) ->
+    ok = pyn_ct:wait_until(fun() -> maps:is_key(Name, app_ct:on(Peer, fun py_callback:functions/0)) andalso ok end).
 
 %% Who waits for the coordinator that is lost hears of it at once; who asks after that is served by the other one.
 down_for_those_who_wait(Config) ->
@@ -324,6 +328,8 @@ process_restarts(Config) ->
          Pid = whereis(Name),
          exit(Pid, kill),
          pyn_ct:wait_until(fun() -> whereis(Name) =/= undefined andalso whereis(Name) =/= Pid andalso ok end),
+         %% It answers when those that start again with it have done so: until then there is who acted before.
+         _ = supervisor:which_children(py_sup),
          pyn_ct:wait_until(fun() -> py_coordinators:acting() =:= {ok, node()} andalso ok end)
      end) || Name <- [py_replica, py_state, py_coordinator, py_router]],
     ?assertEqual({ok, 1}, fetch(A, k)),
@@ -354,7 +360,10 @@ both_alone(Config) ->
     Names = names(Config),
     [A, B] = Peers = start_all(Names),
     ok = app_ct:on(A, fun() -> py:state_store(common, 0) end),
+    Before = epoch(A),
     split([A], [B]),
+    %% Each counts the loss, soon after it has seen it: else the one that has not yet would be the older one.
+    [ok = pyn_ct:wait_until(fun() -> epoch(Peer) =:= Before + 1 andalso ok end) || Peer <- Peers],
     ok = app_ct:on(A, fun() -> py:state_store(common, a) end),
     ok = app_ct:on(B, fun() -> py:state_store(common, b) end),
     1 = app_ct:on(B, fun() -> py:state_incr(of_b) end),

@@ -207,6 +207,7 @@ seen_everywhere(_) ->
 counters_exact(_) ->
     Second = pyn_ct:start(["--workers", "8", "--main-workers", "1", "--coordinator", atom_to_list(node())]),
     Peer = app_ct:start_peer([{coordinator, node()}, {nodes, []}]),
+    ok = app_ct:on(Peer, fun app_ct:await_all/0),
     ok = pyn_ct:wait_until(fun() ->
         case pyn_ct:call(Second, {call, t_callbacks, time_of, [state_get, <<"x">>], #{}, 1000}) of
             {ok, {<<"ok">>, none, _}} -> ok;
@@ -235,7 +236,10 @@ store_and_count(_) ->
          {ok, Value} = py:state_fetch(c),
          ?assert(Value >= N * 1000000 andalso Value < (N + 1) * 1000000)
      end || N <- lists:seq(1, 5000)],
-    Counter ! stop.
+    Ended = erlang:monitor(process, Counter),
+    Counter ! stop,
+    %% Its last increment is not to come into the next case.
+    receive {'DOWN', Ended, process, Counter, _} -> ok end.
 
 count_until(Stop) ->
     N = py:state_incr(c),
@@ -246,6 +250,7 @@ count_until(Stop) ->
 
 from_another_node(_) ->
     Peer = app_ct:start_peer([{coordinator, node()}, {nodes, []}]),
+    ok = app_ct:on(Peer, fun app_ct:await_all/0),
     app_ct:on(Peer, fun() ->
         ok = py:state_store({a, 1.0}, #{b => c}),
         {ok, #{b := c}} = py:state_fetch({a, 1.0}),

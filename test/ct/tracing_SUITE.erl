@@ -157,7 +157,10 @@ failures(_) ->
 
 %% It ends when Python has stopped, after the answer.
 interrupted(_) ->
-    ?assertEqual({error, timeout}, py:call(t_tracing, endless, [<<"endless">>], #{}, 200)),
+    Ref = py:call_async(t_tracing, endless, [<<"endless">>, self()]),
+    receive <<"within">> -> ok end,
+    ok = py:interrupt(Ref),
+    ?assertEqual({error, interrupted}, py:await(Ref)),
     ok = pyn_ct:wait_until(fun() -> length(spans()) =:= 1 andalso ok end),
     ?assertMatch(#{status := error, end_attrs := #{<<"exception_type">> := <<"KeyboardInterrupt">>}}, span(<<"endless">>)).
 
@@ -355,6 +358,7 @@ other_c_node(_) ->
 %% The function runs on a node that is not the coordinator, and calls Python from there.
 other_erlang_node(_) ->
     Peer = app_ct:start_peer([{coordinator, node()}, {nodes, [app_ct:pynode()]}]),
+    ok = app_ct:on(Peer, fun app_ct:await_all/0),
     app_ct:on(Peer, fun() ->
         ok = py:register_function(elsewhere, fun([Name]) -> {ok, none} = py:call(t_tracing, one, [Name]), done end)
     end),
@@ -379,6 +383,7 @@ seen(I, N) ->
 %% Also from a node that is not the coordinator, which has a connection of its own to the C-node.
 barrier_elsewhere(_) ->
     Peer = app_ct:start_peer([{coordinator, node()}, {nodes, [app_ct:pynode()]}]),
+    ok = app_ct:on(Peer, fun app_ct:await_all/0),
     ?assertEqual([true], lists:usort(app_ct:on(Peer, fun() -> [seen(9, N) || N <- lists:seq(1, 100)] end))),
     ok = app_ct:on(Peer, fun() -> ok = py:clear_traces(), {ok, []} = py:get_traces(), py:disable_tracing() end),
     {ok, none} = call(one, [<<"off by another node">>]),
@@ -450,9 +455,9 @@ no_coordinator(_) ->
 
 %% Next to nothing while it is off.
 cost(_) ->
-    {ok, On} = call(cost, [2000]),
+    {ok, On} = call(cost, [200]),
     ok = py:disable_tracing(),
-    {ok, Off} = call(cost, [20000]),
+    {ok, Off} = call(cost, [2000]),
     ct:log("a span: ~b ns, off: ~b ns", [On, Off]),
     ?assert(Off < 20000).
 

@@ -236,11 +236,12 @@ later_interpreters(Config) ->
     Venv = venv(Config, "for_later", [{"later_package.py", "value = 1\n"}]),
     ok = py:activate_venv(Venv),
     %% In the place of a stuck worker there comes another one.
-    {error, timeout} = py:call(time, sleep, [1.0], #{}, 50),
+    Free = app_ct:stick(),
     Node = app_ct:pynode(),
     pyn_ct:wait_until(fun() -> maps:get(stuck_total, maps:get(Node, py:info())) > 0 end),
     [#{<<"active">> := true}] = lists:usort(infos()),
     [{ok, 1} = py:eval(<<"__import__('later_package').value">>) || _ <- lists:seq(1, 10)],
+    Free(),
     pyn_ct:wait_until(fun() -> maps:get(stuck, maps:get(Node, py:info())) =:= 0 end).
 
 %% A C-node that has died and comes back, and one that had it active when it was left.
@@ -384,7 +385,11 @@ ensure_at_once(Config) ->
     Made = made(Config),
     ok = py:ensure_venv(Made, [wheel_of(Config, "1.0")], offline()),
     listen(),
-    Callers = [spawn_monitor(fun() -> ok = py:ensure_venv(Made, [wheel_of(Config, "2.0")], offline()) end) || _ <- [1, 2, 3]],
+    Self = self(),
+    Callers = [spawn_monitor(fun() ->
+                   ok = py:ensure_venv(Made, [wheel_of(Config, "2.0")], offline()),
+                   all_logged([Self])
+               end) || _ <- [1, 2, 3]],
     [receive {'DOWN', M, process, P, Why} -> ?assertEqual(normal, Why) end || {P, M} <- Callers],
     ?assertMatch([_], [L || {_, L} <- said(), re:run(L, "Successfully installed") =/= nomatch]),
     ?assertEqual("2.0", installed(Made)),
@@ -432,6 +437,7 @@ ensure_uv(Config) ->
 ensure_from_elsewhere(Config) ->
     Made = made(Config),
     Peer = app_ct:start_peer([{coordinator, node()}, {nodes, [app_ct:pynode()]}]),
+    ok = app_ct:on(Peer, fun app_ct:await_all/0),
     Wheel = wheel_of(Config, "2.0"),
     {Result, Info, Lines} = app_ct:on(Peer, fun() ->
         listen(),
@@ -543,6 +549,22 @@ log(#{level := Level, msg := {Format, Args}, meta := #{py_venv := _}}, #{config 
 log(_, _) ->
     ok.
 
-%% The lines come another way than the result: what is on its way yet is waited for.
 said() ->
-    receive {line, Level, Line} -> [{Level, Line} | said()] after 300 -> [] end.
+    all_logged([]),
+    lines().
+
+lines() ->
+    receive {line, Level, Line} -> [{Level, Line} | lines()] after 0 -> [] end.
+
+%% The lines come before the result, to a process that watches the caller, as these others do. When it waits for more it
+%% has logged what came.
+all_logged(Others) ->
+    {monitored_by, Watchers} = process_info(self(), monitored_by),
+    pyn_ct:wait_until(fun() -> lists:all(fun waits/1, [P || P <- Watchers -- Others, is_pid(P), node(P) =:= node()]) end).
+
+waits(Pid) ->
+    case process_info(Pid, [status, message_queue_len, current_function]) of
+        [{status, waiting}, {message_queue_len, 0}, {current_function, Function}] -> Function =/= {gen, do_call, 4};
+        undefined -> true;
+        _ -> false
+    end.

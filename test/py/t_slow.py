@@ -19,6 +19,18 @@ def marked_sleep(path, seconds):
     return "slept"
 
 
+def until_there(path):
+    """Until somebody makes that file."""
+    while not os.path.exists(path):
+        time.sleep(0.005)
+    return os.getpid()
+
+
+def marked_until(path, gate):
+    mark(path)
+    return until_there(gate)
+
+
 def spin():
     while True:
         pass
