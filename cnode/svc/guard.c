@@ -25,9 +25,9 @@ enum { QUIET_TICKS = 20, MAX_PICKED = 128 };
 #define GIVE_UP (250 * PYN_MS)
 /* One that no interrupt reaches (C code keeps the interpreter) is given up so long after it was called off. */
 #define GIVE_UP_UNREACHED PYN_SECOND
-/* All three are longer by this for each worker in a job. They share cores and the interpreter's lock, which Python gives
- * away after 5 ms, to anybody: among N that want it one waits N times 5 ms on average, and ten times as long once in
- * 20000 times. */
+/* All three are longer by this for each worker in a job. They share the cores and the interpreter's lock, which Python
+ * gives away after 5 ms, to anybody: among N that want it one waits N times 5 ms on average, and ten times as long once
+ * in 20000 times. */
 #define SHARE (50 * PYN_MS)
 /* More than this between two ticks is not the workers' fault: the machine stood still, for them too. They are measured
  * by a clock that does not count it. */
