@@ -26,6 +26,14 @@ def marked_sleep(path, seconds):
     return "slept"
 
 
+def marked_wait(path, gate):
+    """Stays in C, in one call, until somebody opens the fifo for writing."""
+    mark(path)
+    with open(gate) as f:
+        f.read()
+    return "slept"
+
+
 def bulk(size):
     return b"x" * size
 

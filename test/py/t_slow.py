@@ -19,6 +19,21 @@ def marked_sleep(path, seconds):
     return "slept"
 
 
+def marked_wait(path, gate):
+    """Stays in C, in one call, until somebody opens the fifo for writing."""
+    mark(path)
+    with open(gate) as f:
+        f.read()
+    return "slept"
+
+
+def until_there(path):
+    """Returns once there is such a file."""
+    while not os.path.exists(path):
+        time.sleep(0.005)
+    return "slept"
+
+
 def spin():
     while True:
         pass
@@ -51,11 +66,12 @@ def spin_with_cleanup(path):
 
 
 def swallow(path, times):
-    """Ignores so many interrupts."""
+    """Ignores so many interrupts, for some seconds."""
     mark(path, "s")
-    while True:
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
         try:
-            while True:
+            while time.monotonic() < end:
                 pass
         except KeyboardInterrupt:
             mark(path, "i")
@@ -69,7 +85,7 @@ def timeout_error():
 
 
 def wait_for_file(path):
-    """Stays in C, in one call, until somebody writes to the fifo."""
+    """Stays in C, in one call, until somebody opens the fifo for writing."""
     with open(path) as f:
         return f.read()
 
