@@ -50,7 +50,8 @@ end_per_testcase(_Case, _Config) ->
     flush(),
     ok = pyn_ct:wait_until(fun() -> running() =:= 0 andalso ok end),
     ok = pyn_ct:wait_until(fun() -> in_flight() =:= 0 andalso ok end),
-    ?assertEqual(0, py_semaphore:current()),
+    %% The process of a call that was called off gives its slot back when it has heard the answer.
+    ok = pyn_ct:wait_until(fun() -> py_semaphore:current() =:= 0 andalso ok end),
     ?assertEqual({ok, 4.0}, py:call(math, sqrt, [16])),
     ok.
 
@@ -300,24 +301,18 @@ names(_) ->
 
 deadline_ends_callback(_) ->
     never(),
-    {Micros, Result} = timer:tc(fun() -> py:call(t_callbacks, wait_for, [never], #{}, 300) end),
-    ?assertEqual({error, timeout}, Result),
-    ?assert(Micros < 1500000),
-    dead(callback_pid()),
+    late(fun() -> py:call(t_callbacks, wait_for, [never], #{}, 300) end),
     %% Even when it traps exits, or waits for Python.
     Test = self(),
     ok = py:register_function(traps, fun(_) ->
         process_flag(trap_exit, true), Test ! {callback, self()}, receive never -> ok end
     end),
-    ?assertEqual({error, timeout}, py:call(t_callbacks, wait_for, [traps], #{}, 200)),
-    dead(callback_pid()),
+    late(fun() -> py:call(t_callbacks, wait_for, [traps], #{}, 200) end),
     ok = py:register_function(waits, fun(_) -> Test ! {callback, self()}, py:call(t_callbacks, nap, [20]) end),
-    ?assertEqual({error, timeout}, py:call(t_callbacks, wait_for, [waits], #{}, 200)),
-    dead(callback_pid()),
+    late(fun() -> py:call(t_callbacks, wait_for, [waits], #{}, 200) end),
     %% A nested call has no more time than the outer one, whatever it asks for.
     ok = py:register_function(patient, fun(_) -> py:call(t_callbacks, wait_for, [never], #{}, infinity) end),
-    ?assertEqual({error, timeout}, py:call(t_callbacks, wait_for, [patient], #{}, 300)),
-    dead(callback_pid()).
+    late(fun() -> py:call(t_callbacks, wait_for, [patient], #{}, 300) end).
 
 cancel_ends_callback(_) ->
     never(),
@@ -346,7 +341,9 @@ cancel_ends_nested_call(_) ->
          dead(Pid),
          ok = pyn_ct:wait_until(fun() -> in_flight() =:= 0 andalso ok end)
      end || _ <- [1, 2, 3]],
-    ?assertMatch(#{stuck_total := Stuck, stuck := 0}, info()).
+    ok = pyn_ct:wait_until(fun() -> maps:get(stuck, info()) =:= 0 andalso ok end),
+    %% A worker that stands still when it is interrupted is given up: not each time.
+    ?assert(maps:get(stuck_total, info()) - Stuck < 3).
 
 %% The callback that is asked for all the same does not stay: end_per_testcase looks.
 cancelled_while_converting(_) ->
@@ -486,10 +483,7 @@ threads_end_with_their_call(_) ->
     %% What they import is there before the time counts.
     [{ok, _} = py:call(t_callbacks, F, [identity, 1]) || F <- Plain],
     [{ok, 1} = py:async_await(py:async_call(t_callbacks, F, [identity, 1]), 10000) || F <- Coroutines],
-    [begin
-         ?assertEqual({F, {error, timeout}}, {F, py:call(t_callbacks, F, [never, 1], #{}, 500)}),
-         dead(callback_pid())
-     end || F <- Plain],
+    [late(fun() -> py:call(t_callbacks, F, [never, 1], #{}, 500) end) || F <- Plain],
     flush(),
     [begin
          Ref = py:async_call(t_callbacks, F, [never, 1]),
@@ -530,16 +524,17 @@ threads_of_a_coroutine(_) ->
 %% They keep nothing of the call, which has its answer.
 threads_of_exec_all(_) ->
     never(),
-    ok = py:exec_all(<<"import threading, t_callbacks\n"
-                            "threading.Thread(target=t_callbacks.attempt, args=('never', 1)).start()\n">>),
+    %% Not remembered: a worker that is started later, for one that was given up, is not to have one too.
+    {ok, [_ | Others] = Results} =
+        py_everywhere:exec(<<"import threading, t_callbacks\n"
+                             "threading.Thread(target=t_callbacks.attempt, args=('never', 1)).start()\n">>, #{}),
+    ok = py_everywhere:first_error(Results),
     Pid = callback_pid(),
     ok = pyn_ct:wait_until(fun() -> in_flight() =:= 0 andalso ok end),
     true = is_process_alive(Pid),
     exit(Pid, kill),
-    end_others().
-
-end_others() ->
-    receive {callback, Pid} -> exit(Pid, kill), end_others() after 200 -> ok end.
+    %% Each interpreter has one.
+    [exit(callback_pid(), kill) || _ <- Others].
 
 %% When the call has ended well, its threads go on by themselves; those of an executor work for who submits.
 threads_go_on(_) ->
@@ -727,18 +722,17 @@ restart(Name) ->
 %%% Limits
 
 max_callbacks(_) ->
-    Gauge = counters:new(2, []),
+    %% How many run, and whether there were ever one, two, three...
+    {Gauge, Seen} = {atomics:new(1, []), atomics:new(40, [])},
     ok = py:register_function(gauge, fun([N]) ->
-        ok = counters:add(Gauge, 1, 1),
-        High = max(counters:get(Gauge, 1), counters:get(Gauge, 2)),
-        counters:put(Gauge, 2, High),
+        ok = atomics:put(Seen, atomics:add_get(Gauge, 1, 1), 1),
         timer:sleep(20),
-        ok = counters:sub(Gauge, 1, 1),
+        ok = atomics:sub(Gauge, 1, 1),
         N
     end),
     Refs = [py:call_async(t_callbacks, round_trip, [gauge, N]) || N <- lists:seq(1, 40)],
     [?assertEqual({ok, N}, py:await(Ref)) || {N, Ref} <- lists:zip(lists:seq(1, 40), Refs)],
-    ?assertEqual(2, counters:get(Gauge, 2)).
+    ?assertEqual([1, 1, 0], [atomics:get(Seen, N) || N <- [1, 2, 3]]).
 
 %% More levels than callbacks at once.
 max_callbacks_nested(Config) ->
@@ -769,6 +763,12 @@ never() ->
 
 callback_pid() ->
     receive {callback, Pid} -> Pid after 10000 -> ct:fail(no_callback) end.
+
+%% Its time is over, and the callback that it waits for dead. One whose time was over before it came to that is made again.
+late(Call) ->
+    ?assertEqual({error, timeout}, Call()),
+    ok = pyn_ct:wait_until(fun() -> in_flight() =:= 0 andalso ok end),
+    receive {callback, Pid} -> dead(Pid) after 0 -> late(Call) end.
 
 dead(Pid) ->
     ok = pyn_ct:wait_until(fun() -> not is_process_alive(Pid) andalso ok end).

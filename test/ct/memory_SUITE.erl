@@ -101,9 +101,10 @@ two_nodes(_Config) ->
     ?assert(Local =/= Other).
 
 %% It says so in its place; the others are there.
-busy_interpreter(_Config) ->
+busy_interpreter(Config) ->
     ok = app_ct:start(app_ct:workers(1)),
-    Ref = py:call_async(time, sleep, [7]),
+    Go = filename:join(proplists:get_value(priv_dir, Config), pyn_ct:unique("go")),
+    Ref = py:call_async(t_slow, until_there, [list_to_binary(Go)], #{}),
     Node = app_ct:pynode(),
     pyn_ct:wait_until(fun() -> #{Node := #{busy := Busy}} = py:info(), Busy =:= 1 end),
     case app_ct:mode() of
@@ -113,7 +114,8 @@ busy_interpreter(_Config) ->
         _ ->
             {error, timeout} = py:memory_stats()
     end,
-    {ok, none} = py:await(Ref, 10000).
+    ok = file:write_file(Go, <<>>),
+    {ok, _} = py:await(Ref, 10000).
 
 %% Cycles in every interpreter.
 collects(_Config) ->

@@ -15,7 +15,7 @@
 -export([node_of/1, os_pid/1, port/1]).
 -export([log/1, wait_log/2, wait_log/3]).
 -export([call/2, call/3, cast/2, info/1, info/2, mode/1, executors/1]).
--export([wait_until/1, wait_until/2, unique/1, host/0, root/0, program/0]).
+-export([wait_until/1, wait_until/2, gate/1, open_gate/1, unique/1, host/0, root/0, program/0]).
 -export([start_peer/0, start_peer/1, stop_peer/1, on/2]).
 -export_type([pynode/0]).
 
@@ -340,6 +340,19 @@ look(Condition, Deadline) ->
         Value ->
             Value
     end.
+
+%% A file that keeps who opens it, in C code that no interrupt ends, until the gate is opened.
+-spec gate([{atom(), term()}]) -> binary().
+gate(Config) ->
+    Gate = filename:join(proplists:get_value(priv_dir, Config), unique("gate")),
+    "" = os:cmd("mkfifo '" ++ Gate ++ "'"),
+    unicode:characters_to_binary(Gate).
+
+%% Waits for the one that comes there. Nothing is written: an interrupt that has waited may close it at once.
+-spec open_gate(binary()) -> ok.
+open_gate(Gate) ->
+    "" = os:cmd(": >'" ++ unicode:characters_to_list(Gate) ++ "'"),
+    ok.
 
 %%% Names
 

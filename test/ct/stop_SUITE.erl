@@ -20,19 +20,23 @@ end_per_testcase(_Case, _Config) ->
     pyn_ct:stop_all().
 
 %% What runs or waits ends as it would have; then it goes, with code 0.
-drains(_Config) ->
+drains(Config) ->
     P = pyn_ct:start(["--workers", "2"]),
-    Tags = [ask(P, {call, time, sleep, [0.4]}) || _ <- lists:seq(1, 6)],
+    Go = file(Config),
+    Tags = [ask(P, {call, t_slow, until_there, [Go]}) || _ <- lists:seq(1, 6)],
     pyn_ct:wait_until(fun() -> pyn_ct:info(P, in_flight) =:= 6 end),
     pyn_ct:signal(P, "TERM"),
-    [?assertEqual({ok, none}, answer(Tag)) || Tag <- Tags],
+    _ = pyn_ct:wait_log(P, "stopping"),
+    ok = file:write_file(Go, <<>>),
+    [?assertMatch({ok, _}, answer(Tag)) || Tag <- Tags],
     ?assertEqual(0, pyn_ct:wait_exit(P)),
     _ = pyn_ct:wait_log(P, "stopped").
 
-refuses_while_draining(_Config) ->
-    P = pyn_ct:start(),
+refuses_while_draining(Config) ->
+    P = pyn_ct:start(["--drain-timeout", "20000"]),
     Port = pyn_ct:port(P),
-    Long = ask(P, {call, time, sleep, [1.5]}),
+    Go = file(Config),
+    Long = ask(P, {call, t_slow, until_there, [Go]}),
     pyn_ct:wait_until(fun() -> pyn_ct:info(P, busy) =:= 1 end),
     pyn_ct:signal(P, "TERM"),
     _ = pyn_ct:wait_log(P, "stopping"),
@@ -40,7 +44,8 @@ refuses_while_draining(_Config) ->
     pyn_ct:wait_until(fun() -> pyn_ct:call(P, {call, copy, copy, [1]}) =:= {error, stopping} end),
     ?assertMatch({ok, #{in_flight := 1}}, pyn_ct:call(P, info)),
     pyn_ct:wait_until(fun() -> element(1, gen_tcp:connect({127, 0, 0, 1}, Port, [])) =:= error end),
-    ?assertEqual({ok, none}, answer(Long)),
+    ok = file:write_file(Go, <<>>),
+    ?assertMatch({ok, _}, answer(Long)),
     ?assertEqual(0, pyn_ct:wait_exit(P)).
 
 %% Python code that would run on is interrupted, its caller told, the exit code says so.
@@ -51,7 +56,8 @@ drain_deadline(_Config) ->
     pyn_ct:signal(P, "TERM"),
     [?assertEqual({error, stopping}, answer(Tag)) || Tag <- Tags],
     ?assertEqual(7, pyn_ct:wait_exit(P)),
-    ?assertNot(lists:member(pyn_ct:node_of(P), nodes(hidden))).
+    %% This node hears of the end of the process and of the connection's separately.
+    pyn_ct:wait_until(fun() -> not lists:member(pyn_ct:node_of(P), nodes(hidden)) end).
 
 %% What sits in C code cannot be; it goes all the same.
 drain_deadline_in_c(_Config) ->
@@ -86,13 +92,17 @@ parent_pipe(Config) ->
     Node = list_to_atom(Name ++ "@" ++ pyn_ct:host()),
     Port = open_port({spawn_executable, "/bin/sh"},
                      [{args, ["-c", "\"$0\" \"$@\" 2>/dev/null; echo $? >" ++ File, pyn_ct:program(),
-                              "--sname", atom_to_list(Node), "--parent-pipe"]},
+                              "--sname", atom_to_list(Node), "--parent-pipe",
+                              "--path", filename:join([pyn_ct:root(), "test", "py"])]},
                       {env, [{"PYNODE_COOKIE", atom_to_list(erlang:get_cookie())}]}]),
     pyn_ct:wait_until(fun() -> net_adm:ping(Node) =:= pong end),
-    Tag = ask(#{node => Node}, {call, time, sleep, [0.5]}),
+    Go = file(Config),
+    Tag = ask(#{node => Node}, {call, t_slow, until_there, [Go]}),
     pyn_ct:wait_until(fun() -> pyn_ct:info(#{node => Node}, busy) =:= 1 end),
     port_close(Port),
-    ?assertEqual({ok, none}, answer(Tag)),
+    pyn_ct:wait_until(fun() -> pyn_ct:call(#{node => Node}, {call, copy, copy, [1]}) =:= {error, stopping} end),
+    ok = file:write_file(Go, <<>>),
+    ?assertMatch({ok, _}, answer(Tag)),
     ?assertEqual(<<"0\n">>, pyn_ct:wait_until(fun() ->
         case file:read_file(File) of
             {ok, <<_, _/binary>> = Text} -> Text;
@@ -217,6 +227,10 @@ broken_log(Config) ->
 kill(Signal, OsPid) ->
     _ = os:cmd("kill -" ++ Signal ++ " " ++ integer_to_list(OsPid)),
     ok.
+
+%% What a call waits for: a name that no other case has.
+file(Config) ->
+    list_to_binary(filename:join(?config(priv_dir, Config), pyn_ct:unique("go"))).
 
 %% A request whose answer is taken later.
 ask(#{node := Node}, Request) ->

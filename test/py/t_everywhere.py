@@ -1,6 +1,5 @@
 """For everywhere_SUITE: what a call did in each interpreter is seen by what it appended to a file."""
 import os
-import time
 
 COUNT = 0
 
@@ -18,12 +17,6 @@ def count():
 
 def counted():
     return COUNT
-
-
-def marked_sleep(path, seconds):
-    mark(path)
-    time.sleep(seconds)
-    return "slept"
 
 
 def bulk(size):

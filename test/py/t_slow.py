@@ -20,7 +20,7 @@ def marked_sleep(path, seconds):
 
 
 def until_there(path):
-    """Until somebody makes that file."""
+    """Until somebody makes that file; says in which process."""
     while not os.path.exists(path):
         time.sleep(0.005)
     return os.getpid()
@@ -29,6 +29,14 @@ def until_there(path):
 def marked_until(path, gate):
     mark(path)
     return until_there(gate)
+
+
+def marked_wait(path, gate):
+    """Stays in C, in one call, until somebody opens the fifo for writing."""
+    mark(path)
+    with open(gate) as f:
+        f.read()
+    return "slept"
 
 
 def spin():
@@ -63,11 +71,12 @@ def spin_with_cleanup(path):
 
 
 def swallow(path, times):
-    """Ignores so many interrupts."""
+    """Ignores so many interrupts, for some seconds."""
     mark(path, "s")
-    while True:
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
         try:
-            while True:
+            while time.monotonic() < end:
                 pass
         except KeyboardInterrupt:
             mark(path, "i")
@@ -81,7 +90,7 @@ def timeout_error():
 
 
 def wait_for_file(path):
-    """Stays in C, in one call, until somebody writes to the fifo."""
+    """Stays in C, in one call, until somebody opens the fifo for writing."""
     with open(path) as f:
         return f.read()
 
