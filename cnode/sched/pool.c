@@ -378,14 +378,15 @@ static void drop_all(struct pyn_pool *p, void (*drop)(void *ctx, struct pyn_job 
 static bool all_ended(struct pyn_pool *p, uint64_t deadline)
 {
     struct timespec ts = {.tv_sec = (time_t)(deadline / PYN_SECOND), .tv_nsec = (long)(deadline % PYN_SECOND)};
-    bool all;
+    bool all, over = false;
 
     pthread_mutex_lock(&p->lock);
-    while (!(all = p->ended == p->worker_count + (p->has_io ? 1 : 0))) {
+    /* The last one may have ended while the time did: it is looked once more. */
+    while (!(all = p->ended == p->worker_count + (p->has_io ? 1 : 0)) && !over) {
         if (deadline == PYN_NEVER)
             pthread_cond_wait(&p->changed, &p->lock);
-        else if (pthread_cond_timedwait(&p->changed, &p->lock, &ts) == ETIMEDOUT)
-            break;
+        else
+            over = pthread_cond_timedwait(&p->changed, &p->lock, &ts) == ETIMEDOUT;
     }
     pthread_mutex_unlock(&p->lock);
     return all;

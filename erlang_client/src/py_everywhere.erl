@@ -167,12 +167,12 @@ no_nodes() ->
     end.
 
 remember_and_ask(What, #todo{remember = none} = Todo, Chain) ->
-    {ok, ask_all(What, Todo, Chain)};
+    {ok, ask_all(What, Todo, Chain, py_router:up_nodes())};
 remember_and_ask(What, #todo{remember = Key} = Todo, Chain) ->
-    %% Before the nodes are looked up: one that comes up meanwhile finds it in the table.
+    %% Before the nodes are looked up: one that is not among them yet finds it in the table before it is (py_node).
     case ask_server({remember, Key, What, self()}) of
         {ok, Sequence} ->
-            Results = ask_all(What, Todo, Chain),
+            Results = ask_all(What, Todo, Chain, py_router:up_nodes_now()),
             Good = [good || {_, _, Result} <- Results, is_good(Result)],
             %% Whatever it says: the application may have stopped meanwhile, and there is nothing to settle any more.
             _ = ask_server({settle, Sequence, Good =/= []}),
@@ -189,11 +189,11 @@ is_good(ok) -> true;
 is_good({ok, _}) -> true;
 is_good(_) -> false.
 
-ask_all(What, #todo{timeout = Timeout, remember = Key}, Chain) ->
+ask_all(What, #todo{timeout = Timeout, remember = Key}, Chain, Targets) ->
     Until = deadline(Timeout),
     Asked = [
         {Node, py_proto:send_async(Node, Link, request(What, options(Timeout, Key, Chain, Node)))}
-     || #target{node = Node, link = Link} <- py_router:up_nodes()
+     || #target{node = Node, link = Link} <- Targets
     ],
     lists:append([told(Node, Sent, Until) || {Node, Sent} <- Asked]).
 

@@ -195,10 +195,10 @@ asking(info, Message, #data{asked = Asked} = Data) ->
 asking(Type, Event, Data) ->
     common(Type, Event, asking, Data).
 
-answered(Data) ->
-    case py_everywhere:newest() of
-        0 -> {next_state, up, connected(0, Data)};
-        _ -> {next_state, preparing, Data}
+answered(Data0) ->
+    case connected(0, Data0) of
+        {ok, Data} -> {next_state, up, Data};
+        not_ready -> {next_state, preparing, Data0}
     end.
 
 %% preparing
@@ -207,11 +207,10 @@ answered(Data) ->
     (gen_statem:event_type(), term(), #data{}) -> event_result().
 preparing(enter, _, Data) ->
     {keep_state, prepare_from(0, Data)};
-preparing(info, {prepared, Pid, Last}, #data{preparer = Pid} = Data) ->
-    %% Something may have been remembered meanwhile, by those who saw this node down.
-    case py_everywhere:newest() > Last of
-        true -> {keep_state, prepare_from(Last, Data)};
-        false -> {next_state, up, connected(Last, Data#data{preparer = undefined})}
+preparing(info, {prepared, Pid, Last}, #data{preparer = Pid} = Data0) ->
+    case connected(Last, Data0#data{preparer = undefined}) of
+        {ok, Data} -> {next_state, up, Data};
+        not_ready -> {keep_state, prepare_from(Last, Data0)}
     end;
 preparing(info, {'EXIT', Pid, _}, #data{preparer = Pid} = Data) ->
     ask_failed("it could not be prepared", Data#data{preparer = undefined});
@@ -291,14 +290,17 @@ common(_, _, _, _) ->
 
 %% The connection.
 
+%% Unless something was remembered since, by those who saw this node down.
 connected(Last, #data{node = Node, info = Info} = Data) ->
     Link = py_link:start_link(),
-    ok = py_router:up(Node, Link, Info),
-    log(info, "is up", Data),
-    %% What was remembered between the end of the preparation and now went to the nodes that were up. From now on this is
-    %% one of them.
-    _ = py_everywhere:newest() > Last andalso spawn(fun() -> py_everywhere:replay(Node, Last) end),
-    Data#data{link = Link, failed = 0, served = true}.
+    case py_router:up(Node, Link, Info, fun() -> py_everywhere:newest() =< Last end) of
+        ok ->
+            log(info, "is up", Data),
+            {ok, Data#data{link = Link, failed = 0, served = true}};
+        not_ready ->
+            ok = py_link:stop(Link, {nodedown, Node}),
+            not_ready
+    end.
 
 %% Its callers are told, if it was up.
 lost(#data{node = Node} = Data) ->

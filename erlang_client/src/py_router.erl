@@ -21,7 +21,7 @@
 -export([start_link/1]).
 -export([forget/0]).
 -export([add/1]).
--export([up/3]).
+-export([up/4]).
 -export([down/1]).
 
 %% Used by callers.
@@ -29,6 +29,7 @@
 -export([pick/3]).
 -export([is_wanted/2]).
 -export([up_nodes/0]).
+-export([up_nodes_now/0]).
 -export([known_nodes/0]).
 
 %% gen_server.
@@ -90,9 +91,10 @@ forget() ->
 add(Node) ->
     gen_server:call(?MODULE, {set, Node, down}, infinity).
 
--spec up(node(), pid(), py_proto:info()) -> ok.
-up(Node, Link, Info) ->
-    gen_server:call(?MODULE, {set, Node, {Link, Info}}, infinity).
+%% IsReady is asked here: what it depends on, and up_nodes_now, come before or after, and not in between.
+-spec up(node(), pid(), py_proto:info(), fun(() -> boolean())) -> ok | not_ready.
+up(Node, Link, Info, IsReady) ->
+    gen_server:call(?MODULE, {up, Node, {Link, Info}, IsReady}, infinity).
 
 -spec down(node()) -> ok.
 down(Node) ->
@@ -140,6 +142,12 @@ up_nodes() ->
         #routes{up = Up} -> tuple_to_list(Up);
         none -> []
     end.
+
+%% Also those that are being published at this moment. In a process that makes a node wait for something, after it has said
+%% so: such a node is among these, or its IsReady sees it.
+-spec up_nodes_now() -> [target()].
+up_nodes_now() ->
+    try gen_server:call(?MODULE, up_nodes, infinity) catch exit:_ -> [] end.
 
 -spec known_nodes() -> [node()].
 known_nodes() ->
@@ -242,12 +250,22 @@ init(Config) ->
     _ = erlang:send_after(?RECOUNT_MS, self(), recount),
     {ok, #state{routes = Routes}}.
 
--spec handle_call({set, node(), down | {pid(), py_proto:info()}}, gen_server:from(), #state{}) ->
-    {reply, ok, #state{}}.
-handle_call({set, Node, What}, _From, State0) ->
+-type set() :: {set, node(), down} | {up, node(), {pid(), py_proto:info()}, fun(() -> boolean())}.
+
+-spec handle_call(set() | up_nodes, gen_server:from(), #state{}) -> {reply, ok | not_ready | [target()], #state{}}.
+handle_call({up, Node, What, IsReady}, _From, State) ->
+    case IsReady() of
+        true -> {reply, ok, set(Node, What, State)};
+        false -> {reply, not_ready, State}
+    end;
+handle_call({set, Node, down}, _From, State) ->
+    {reply, ok, set(Node, down, State)};
+handle_call(up_nodes, _From, State) ->
+    {reply, up_nodes(), State}.
+
+set(Node, What, State0) ->
     {Slot, State} = slot(Node, State0),
-    Routes = publish(Node, entry(Node, Slot, What), State#state.routes),
-    {reply, ok, State#state{routes = Routes}}.
+    State#state{routes = publish(Node, entry(Node, Slot, What), State#state.routes)}.
 
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
 handle_cast(_, State) ->

@@ -8,7 +8,7 @@
          stuck_is_left_out/1, failed_everywhere/1, failed_somewhere/1, newest_of_a_key/1, forgotten/1, replayed_once/1,
          too_many/1, too_large/1, start_fails_in_part/1]).
 -export([api_arguments/1, api_exec_all/1, api_results/1, in_callback/1, in_callback_of_loop/1, callbacks_at_once/1,
-         new_node/1, killed_node/1, two_nodes/1, node_away/1, stop_forgets/1, reload/1, stopped_meanwhile/1, not_started/1,
+         new_node/1, killed_node/1, two_nodes/1, node_away/1, node_about_to_be_up/1, stop_forgets/1, reload/1, stopped_meanwhile/1, not_started/1,
          caller_killed/1, preload_in_later_ones/1]).
 -include_lib("stdlib/include/assert.hrl").
 
@@ -25,7 +25,8 @@ groups() ->
      {own_cnode, [], [busy, missed_is_caught_up, overloaded, replaced_worker, stuck_is_left_out, failed_everywhere,
                       failed_somewhere, newest_of_a_key, forgotten, start_fails_in_part]},
      {api, [], [api_arguments, api_exec_all, api_results, in_callback, in_callback_of_loop, caller_killed]},
-     {own_api, [], [callbacks_at_once, new_node, killed_node, two_nodes, node_away, stop_forgets, reload, stopped_meanwhile, not_started,
+     {own_api, [], [callbacks_at_once, new_node, killed_node, two_nodes, node_away, node_about_to_be_up,
+                    stop_forgets, reload, stopped_meanwhile, not_started,
                     preload_in_later_ones]}].
 
 init_per_suite(Config) -> Config.
@@ -563,6 +564,31 @@ node_away(Config) ->
     pyn_ct:wait_until(fun() -> length(py_router:up_nodes()) =:= 2 end),
     {ok, 1} = py:eval(<<"meanwhile">>, #{}, #{node => Node}),
     Count = bytes_in(File).
+
+%% The C-node has been prepared and is about to be published when something else is remembered: it has that, too, when
+%% it can be called.
+node_about_to_be_up(_Config) ->
+    P = pyn_ct:start(["--workers", "2"]),
+    Node = pyn_ct:node_of(P),
+    ok = app_ct:start([{nodes, [local, Node]} | app_ct:workers(1)]),
+    app_ct:await_all(),
+    [begin
+         ok = py:exec_all(["about = ", integer_to_list(N)]),
+         ok = pyn_ct:freeze(pyn_ct:os_pid(P)),
+         true = erlang:disconnect_node(Node),
+         pyn_ct:wait_until(fun() -> length(py_router:up_nodes()) =:= 1 end),
+         ok = sys:suspend(py_router),
+         ok = pyn_ct:thaw(pyn_ct:os_pid(P)),
+         pyn_ct:wait_until(fun() -> process_info(whereis(py_router), message_queue_len) >= {message_queue_len, 1} end),
+         {_, Monitor} = spawn_monitor(fun() -> ok = py:exec_all(["import time\ntime.sleep(0.2)\nabout = ", integer_to_list(-N)]) end),
+         pyn_ct:wait_until(fun() -> length(ets:match_object(py_everywhere, {'_', '_', '_', '_', '_'})) > 2 * N - 1 end),
+         ok = sys:resume(py_router),
+         Negative = -N,
+         {ok, Negative} = pyn_ct:wait_until(fun() ->
+             case py:eval(<<"about">>, #{}, #{node => Node}) of {error, {nodedown, Node}} -> false; Answer -> Answer end
+         end),
+         receive {'DOWN', Monitor, process, _, Reason} -> normal = Reason end
+     end || N <- [1, 2, 3]].
 
 stop_forgets(_Config) ->
     P = pyn_ct:start(["--workers", "1"]),
