@@ -3,7 +3,7 @@
 -module(deadline_SUITE).
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([timeout_while_sleeping/1, timeout_while_looping/1, timeout_in_eval_and_exec/1, timeout_while_converting/1,
-         timeout_while_c_holds_the_lock/1, timeout_of_nothing/1, timeout_errors_of_python/1, many_timeouts/1,
+         timeout_while_c_holds_the_lock/1, timeout_of_nothing/1, timeout_errors_of_python/1, many_timeouts/1, many_at_once/1,
          late_interrupts/1, late_interrupts_among_others/1, clean_up_code_runs/1, swallowed_interrupts/1, imports/1, imports_go_on/1,
          stuck_workers_are_replaced/1, too_many_stuck_workers/1, stuck_worker_comes_back/1,
          expired_in_queue/1, cancel_running/1, cancel_by_alias/1, cancel_queued/1, cancel_at_once/1, cancel_nothing/1,
@@ -20,7 +20,7 @@ suite() ->
 
 all() ->
     [timeout_while_sleeping, timeout_while_looping, timeout_in_eval_and_exec, timeout_while_converting,
-     timeout_while_c_holds_the_lock, timeout_of_nothing, timeout_errors_of_python, many_timeouts,
+     timeout_while_c_holds_the_lock, timeout_of_nothing, timeout_errors_of_python, many_timeouts, many_at_once,
      late_interrupts, late_interrupts_among_others, clean_up_code_runs, swallowed_interrupts, imports, imports_go_on,
      stuck_workers_are_replaced, too_many_stuck_workers, stuck_worker_comes_back,
      expired_in_queue, cancel_running, cancel_by_alias, cancel_queued, cancel_at_once, cancel_nothing,
@@ -38,6 +38,7 @@ end_per_suite(_Config) ->
 init_per_testcase(Case, Config) ->
     Args = case Case of
                too_many_stuck_workers -> ["--workers", "2", "--max-stuck", "2", "--drain-timeout", "500"];
+               many_at_once -> ["--workers", "32"];
                peer_with_many_closes -> ["--workers", "150", "--mode", "multi_executor"];
                overloaded -> ["--workers", "1", "--max-queue", "4"];
                overloaded_by_many -> ["--workers", "2", "--max-queue", "4"];
@@ -162,6 +163,16 @@ many_timeouts(Config) ->
     ended(Callers),
     idle(Config),
     ?assertEqual(counters:get(Late, 1), info(Config, timeouts)).
+
+%% So many that each is interrupted long before it has the interpreter, or a core: that is not to be stuck. The limits leave
+%% one of some thousand; without regard to what else runs it were 30 of these.
+many_at_once(Config) ->
+    [begin
+         Callers = [spawn_monitor(fun() -> {error, timeout} = call(Config, spin, [], 200) end) || _ <- lists:seq(1, 32)],
+         ended(Callers)
+     end || _ <- lists:seq(1, 10)],
+    idle(Config),
+    ?assert(info(Config, stuck_total) =< 3).
 
 %%% Interrupts
 

@@ -8,7 +8,8 @@
          stuck_is_left_out/1, failed_everywhere/1, failed_somewhere/1, newest_of_a_key/1, forgotten/1, replayed_once/1,
          too_many/1, too_large/1, start_fails_in_part/1]).
 -export([api_arguments/1, api_exec_all/1, api_results/1, in_callback/1, in_callback_of_loop/1, callbacks_at_once/1,
-         new_node/1, killed_node/1, two_nodes/1, node_away/1, node_about_to_be_up/1, stop_forgets/1, reload/1, stopped_meanwhile/1, not_started/1,
+         new_node/1, killed_node/1, two_nodes/1, node_away/1, node_about_to_be_up/1, stop_forgets/1,
+         reload/1, stopped_meanwhile/1, not_started/1,
          caller_killed/1, preload_in_later_ones/1]).
 -include_lib("stdlib/include/assert.hrl").
 
