@@ -16,6 +16,7 @@
 -export([log/1, wait_log/2, wait_log/3]).
 -export([call/2, call/3, cast/2, info/1, info/2, mode/1, executors/1]).
 -export([wait_until/1, wait_until/2, unique/1, host/0, root/0, program/0]).
+-export([fifo/1, let_go/1]).
 -export([start_peer/0, start_peer/1, stop_peer/1, on/2]).
 -export_type([pynode/0]).
 
@@ -340,6 +341,19 @@ look(Condition, Deadline) ->
         Value ->
             Value
     end.
+
+%% For t_slow:wait_for_file and its kin, which stay in C until let_go/1.
+-spec fifo([tuple()]) -> binary().
+fifo(Config) ->
+    Fifo = filename:join(proplists:get_value(priv_dir, Config), unique("fifo")),
+    "" = os:cmd("mkfifo " ++ Fifo),
+    list_to_binary(Fifo).
+
+%% Does not wait for a reader, should there be none.
+-spec let_go(binary()) -> ok.
+let_go(Fifo) ->
+    "" = os:cmd("echo x 1<> " ++ binary_to_list(Fifo)),
+    ok.
 
 %%% Names
 

@@ -68,8 +68,21 @@ def timeout_error():
     raise TimeoutError("my own")
 
 
-def wait_for_file(path):
-    """Stays in C, in one call, until somebody writes to the fifo."""
+def until_there(path):
+    """Computes until there is such a file."""
+    while not os.path.exists(path):
+        pass
+    return "done"
+
+
+def marked_until_there(path, other):
+    mark(path)
+    return until_there(other)
+
+
+def wait_for_file(path, begun):
+    """Says that it has begun; then it stays in C, in one call, until somebody writes to the fifo."""
+    mark(begun)
     with open(path) as f:
         return f.read()
 
