@@ -6,7 +6,7 @@
 -module(app_ct).
 -export([start/0, start/1, stop/0, workers/1]).
 -export([start_peer/1, start_peer/2, stop_peer/1, kill_peer/1, node_of/1, on/2]).
--export([pynode/0, mode/0]).
+-export([pynode/0, mode/0, kill_pynode/0]).
 -export([await_all/0, full/1, stick/0]).
 
 -define(APP, erlang_python).
@@ -100,3 +100,17 @@ stick() ->
     ok = py:interrupt(Ref),
     {error, interrupted} = py:await(Ref),
     fun() -> {ok, 1} = py:call(os, write, [To, {bytes, <<"x">>}]), ok end.
+
+%% SIGKILL for it. Its py_node, which waits 50 ms for how it ended, hears of that together with the lost connection.
+kill_pynode() ->
+    Node = pynode(),
+    {ok, #{os_pid := OsPid}} = gen_server:call({py, Node}, info),
+    [{_, PyNode, _, _}] = supervisor:which_children(py_node_sup),
+    IsNews = fun({nodedown, N, _}) -> N =:= Node; ({py_os, _, {exited, _, _}}) -> true; (_) -> false end,
+    ok = sys:suspend(PyNode),
+    "" = os:cmd("kill -9 " ++ integer_to_list(OsPid)),
+    pyn_ct:wait_until(fun() ->
+        {messages, Messages} = process_info(PyNode, messages),
+        length(lists:filter(IsNews, Messages)) =:= 2
+    end),
+    ok = sys:resume(PyNode).

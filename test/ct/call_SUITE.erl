@@ -104,10 +104,11 @@ plain_message_by_alias(Config) ->
 
 %% The answer of a call that gen_server:call gave up does not come to the mailbox later.
 late_answer(Config) ->
-    File = file(Config, "late"),
+    [File, Go] = [file(Config, Name) || Name <- ["late", "late_go"]],
     {'EXIT', {timeout, _}} =
-        (catch gen_server:call(server(Config), {call, t_slow, marked_sleep, [File, 0.3]}, 100)),
+        (catch gen_server:call(server(Config), {call, t_slow, marked_until, [File, Go]}, 100)),
     content(File, <<"x">>),
+    ok = file:write_file(Go, <<>>),
     pyn_ct:wait_until(fun() -> pyn_ct:info(pynode(Config), in_flight) =:= 0 end),
     {ok, 4.0} = call(Config, math, sqrt, [16]),
     nothing_received().

@@ -117,9 +117,15 @@ failed_exec(Config) ->
         {error, {'NameError', _}} = eval(Config, "never")
     end),
     in_other(fun() -> {ok, [1]} = main(Config, half_way, []) end),
+    Begun = filename:join(proplists:get_value(priv_dir, Config), "exec_begun"),
     in_other(fun() ->
-        {error, timeout} = pyn_ct:call(pynode(Config), {exec, <<"before_timeout = 7\nwhile True: pass">>, 100}),
-        [{ok, 7} = eval(Config, "before_timeout") || _ <- lists:seq(1, 20)]
+        Tag = make_ref(),
+        Code = iolist_to_binary(["before = 7\nopen('", Begun, "', 'x').close()\nwhile True: pass"]),
+        {py, pyn_ct:node_of(pynode(Config))} ! {'$gen_call', {self(), Tag}, {exec, Code}},
+        pyn_ct:wait_until(fun() -> filelib:is_regular(Begun) end),
+        ok = pyn_ct:call(pynode(Config), {cancel, Tag, report}),
+        receive {Tag, Result} -> {error, interrupted} = Result end,
+        [{ok, 7} = eval(Config, "before") || _ <- lists:seq(1, 20)]
     end),
     in_other(fun() ->
         ok = exec(Config, "kept = 1"),
@@ -234,7 +240,7 @@ forgotten_with_their_node(Config) ->
 
 %%% Preload
 
-preload(_Config) ->
+preload(Config) ->
     P = pyn_ct:start(["--workers", "3", "--preload", filename:join([pyn_ct:root(), "test", "py", "t_preload.py"])]),
     Callers = [spawn_monitor(fun() ->
                    {ok, <<"yes">>} = pyn_ct:call(P, {eval, <<"preloaded">>}),
@@ -244,12 +250,18 @@ preload(_Config) ->
                end) || I <- lists:seq(1, 12)],
     ended(Callers),
     %% Also in those started later, in the place of a stuck one.
-    {error, timeout} = pyn_ct:call(P, {call, time, sleep, [1.0], #{}, 50}),
+    Gate = pyn_ct:gate(Config),
+    Begun = filename:join(proplists:get_value(priv_dir, Config), "stuck_begun"),
+    {Stuck, Monitor} = spawn_monitor(fun() -> pyn_ct:call(P, {call, t_slow, marked_wait, [list_to_binary(Begun), Gate]}) end),
+    pyn_ct:wait_until(fun() -> filelib:is_regular(Begun) end),
+    exit(Stuck, kill),
+    receive {'DOWN', Monitor, process, Stuck, _} -> ok end,
     pyn_ct:wait_until(fun() -> pyn_ct:info(P, stuck_total) =:= 1 end),
     Again = [spawn_monitor(fun() ->
                  {ok, <<"yes">>} = pyn_ct:call(P, {eval, <<"(preloaded, __import__('time').sleep(0.02))[0]">>})
              end) || _ <- lists:seq(1, 12)],
     ended(Again),
+    pyn_ct:open_gate(Gate),
     pyn_ct:wait_until(fun() -> pyn_ct:info(P, stuck) =:= 0 end),
     ok = pyn_ct:end_clean(P).
 

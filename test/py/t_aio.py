@@ -57,14 +57,36 @@ async def tidy_up(pid, key):
         erlang.state_set(key, await erlang.async_call("double", 21))
 
 
-async def stubborn(pid, times):
-    erlang.send(pid, (erlang.Atom("began"), times))
-    for _ in range(times):
+async def stubborn(pid, path):
+    """Does not end when it is cancelled, but when there is the file."""
+    erlang.send(pid, (erlang.Atom("began"), path))
+    while not os.path.exists(path):
         try:
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.1)
         except asyncio.CancelledError:
-            erlang.send(pid, (erlang.Atom("cancelled"), times))
-    return times
+            erlang.send(pid, (erlang.Atom("cancelled"), path))
+
+
+async def when_there(path, value):
+    """The value, when there is the file."""
+    while not os.path.exists(path):
+        await asyncio.sleep(0.02)
+    return value
+
+
+_gate = None
+
+
+async def at_gate(a, b):
+    """The sum, when open_gate is called in the same loop."""
+    global _gate
+    _gate = _gate or asyncio.Event()
+    await _gate.wait()
+    return a + b
+
+
+async def open_gate():
+    _gate.set()
 
 
 async def where():
@@ -86,7 +108,19 @@ async def loop_id():
 
 async def block(seconds):
     time.sleep(seconds)
+
+
+async def block_until(path):
+    while not os.path.exists(path):
+        time.sleep(0.005)
     return "blocked"
+
+
+async def block_in_c(pid, fifo):
+    """Says that it has begun; then it stays in C until somebody opens the fifo for writing."""
+    erlang.send(pid, (erlang.Atom("began"), fifo))
+    with open(fifo) as f:
+        f.read()
 
 
 async def spin():
@@ -190,13 +224,14 @@ async def numbers_then(count, name):
     raise getattr(__import__("builtins"), name)("after all")
 
 
-async def numbers_tell(pid, after):
+async def numbers_tell(pid, what, after):
+    erlang.send(pid, (erlang.Atom("began"), what))
     try:
         while True:
             yield 1
             await asyncio.sleep(after)
     finally:
-        erlang.send(pid, (erlang.Atom("closed"), 1))
+        erlang.send(pid, (erlang.Atom("finally"), what))
 
 
 def plain_numbers(count):

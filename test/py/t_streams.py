@@ -1,5 +1,6 @@
 """Generators for stream_SUITE. What became of one goes to the shared state."""
 import asyncio
+import os
 import time
 
 import erlang
@@ -25,10 +26,12 @@ def closing(key, n=10**9):
         erlang.state_set(key, given)
 
 
-def spinning(key):
-    """One item, then none for ever."""
+def spinning(key, pid=None):
+    """One item, then none for ever, after a word to the process."""
     try:
         yield 1
+        if pid is not None:
+            erlang.send(pid, "spins")
         while True:
             pass
     finally:
@@ -56,10 +59,11 @@ def sleeping(times):
         yield seconds
 
 
-def burst(n, seconds):
-    """Some items at once, then a pause before the last one."""
+def burst(n, path):
+    """Some items at once; the last one when there is such a file."""
     yield from range(n)
-    time.sleep(seconds)
+    while not os.path.exists(path):
+        time.sleep(0.005)
     yield "late"
 
 
