@@ -28,6 +28,7 @@ struct pyn_listener {
     pthread_t thread;
     struct pyn_listener_tools tools;
     struct pyn_loglimit limit;
+    pthread_mutex_t room; /* held where links and handshakes are counted, and where one becomes the other; outermost */
     pthread_mutex_t lock; /* guards under_way, guests and the fields of guests that say so */
     pthread_cond_t idle;  /* under_way became 0 */
     unsigned under_way;
@@ -63,7 +64,7 @@ static void log_limited(struct pyn_listener *l, enum pyn_level level, const char
         pyn_log(level, "listen", "connection from %s refused: %s", from, reason);
 }
 
-/* Who has a link may always connect again, since the new link takes the old one's place. */
+/* l->room held. Who has a link may always connect again, since the new link takes the old one's place. */
 static bool has_room(struct pyn_listener *l, const char *peer)
 {
     struct pyn_link *old = pyn_links_find(l->tools.links, peer);
@@ -79,16 +80,23 @@ static enum pyn_shake_status judge(void *ctx, struct pyn_handshake *hs)
 {
     struct guest *g = ctx;
     struct pyn_listener *l = g->listener;
+    enum pyn_pending_verdict verdict = PYN_PENDING_NOK;
+    bool room;
 
     if (strcmp(hs->peer, l->tools.pending->self) == 0) {
         snprintf(hs->reason, sizeof(hs->reason), "it has our own name");
         return PYN_SHAKE_SAY_NOT_ALLOWED;
     }
-    if (!has_room(l, hs->peer)) {
+    pthread_mutex_lock(&l->room);
+    room = has_room(l, hs->peer);
+    if (room)
+        verdict = pyn_pending_in_begin(l->tools.pending, &g->pending, hs->peer);
+    pthread_mutex_unlock(&l->room);
+    if (!room) {
         snprintf(hs->reason, sizeof(hs->reason), "no more than %u links are allowed", l->config.max_links);
         return PYN_SHAKE_SAY_NOT_ALLOWED;
     }
-    switch (pyn_pending_in_begin(l->tools.pending, &g->pending, hs->peer)) {
+    switch (verdict) {
     case PYN_PENDING_OK_SIMULTANEOUS:
         pyn_log(PYN_DEBUG, "listen", "%s connects to us while we connect to it: its attempt goes first", hs->peer);
         return PYN_SHAKE_SAY_OK_SIMULTANEOUS;
@@ -139,11 +147,24 @@ static bool leave_list(struct guest *g)
     return stayed;
 }
 
+/* The guest becomes a link, and is no guest any more. The descriptor is the links'. */
+static int become_link(struct guest *g)
+{
+    struct pyn_listener *l = g->listener;
+    int fd = g->fd, rc;
+
+    g->fd = -1;
+    pthread_mutex_lock(&l->room);
+    rc = pyn_links_add(l->tools.links, fd, g->hs.peer, g->hs.peer_flags);
+    pyn_pending_in_end(l->tools.pending, &g->pending);
+    pthread_mutex_unlock(&l->room);
+    return rc;
+}
+
 static void shake(struct guest *g)
 {
     struct pyn_listener *l = g->listener;
     enum pyn_shake_end end = pyn_handshake_accept(l->tools.shakes, &g->hs);
-    int fd = g->fd;
 
     if (!leave_list(g) && end == PYN_SHAKE_OK)
         end = PYN_SHAKE_REFUSED;
@@ -151,9 +172,8 @@ static void shake(struct guest *g)
         report(g, end);
         return;
     }
-    pyn_handshake_prepare_link(fd);
-    g->fd = -1;
-    if (pyn_links_add(l->tools.links, fd, g->hs.peer, g->hs.peer_flags) < 0)
+    pyn_handshake_prepare_link(g->fd);
+    if (become_link(g) < 0)
         pyn_log(PYN_ERROR, "listen", "no link to %s: it could not be set up", g->hs.peer);
     else if (l->tools.on_link != NULL)
         l->tools.on_link(l->tools.ctx, g->hs.peer);
@@ -185,7 +205,7 @@ static void *run_guest(void *arg)
 
     pyn_thread_name("pyn-shake");
     shake(g);
-    pyn_pending_in_end(l->tools.pending, &g->pending);
+    pyn_pending_in_end(l->tools.pending, &g->pending); /* if it has not become a link */
     if (g->fd >= 0)
         pyn_fd_close(g->fd);
     free(g);
@@ -350,6 +370,7 @@ static void discard(struct pyn_listener *l)
     if (l->room_fd >= 0)
         close(l->room_fd);
     pthread_cond_destroy(&l->idle);
+    pthread_mutex_destroy(&l->room);
     pthread_mutex_destroy(&l->lock);
     pyn_loglimit_destroy(&l->limit);
     free(l);
@@ -378,6 +399,7 @@ struct pyn_listener *pyn_listener_new(const struct pyn_listener_config *config, 
     l->config = *config;
     l->fd = l->quit_fd = l->room_fd = -1;
     pyn_loglimit_init(&l->limit, LOG_LINES, LOG_SECONDS * PYN_SECOND);
+    pthread_mutex_init(&l->room, NULL);
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->idle, NULL);
     TAILQ_INIT(&l->guests);

@@ -155,6 +155,53 @@ START_TEST(a_peer_that_comes_again_replaces_its_link)
 }
 END_TEST
 
+enum { CROWD = 8, EACH = 10, ALL = CROWD * EACH };
+static const unsigned places[] = {ALL, ALL / 2};
+
+struct crowd {
+    pthread_t thread;
+    unsigned number, refused, count; /* count: of fds */
+    int fds[EACH];
+};
+
+static void *come(void *arg)
+{
+    struct crowd *c = arg;
+
+    for (int i = 0; i < EACH; i++) {
+        char name[32];
+        snprintf(name, sizeof(name), "p%u_%d@host", c->number, i);
+        c->refused += join(name, &c->fds[c->count++]) == PYN_SHAKE_REFUSED;
+    }
+    return NULL;
+}
+
+/* Of those who come at the same time as many are let in as there are places: none more, and none fewer. */
+START_TEST(every_place_is_given_once)
+{
+    struct crowd crowd[CROWD] = {0};
+    unsigned refused = 0;
+
+    config.max_links = places[_i];
+    open_it();
+    run_it();
+    for (unsigned i = 0; i < CROWD; i++) {
+        crowd[i].number = i;
+        ck_assert_int_eq(pyn_thread_start(&crowd[i].thread, 0, come, &crowd[i]), 0);
+    }
+    for (unsigned i = 0; i < CROWD; i++) {
+        pthread_join(crowd[i].thread, NULL);
+        refused += crowd[i].refused;
+    }
+    ck_assert_uint_eq(refused, ALL - places[_i]);
+    epmd_rig_wait_until(atomic_load(&rig.ups) == places[_i]);
+    ck_assert_uint_eq(pyn_links_count(rig.ls), places[_i]);
+    for (unsigned i = 0; i < CROWD; i++)
+        for (unsigned k = 0; k < crowd[i].count; k++)
+            close(crowd[i].fds[k]);
+}
+END_TEST
+
 START_TEST(nobody_else_has_our_name)
 {
     int fd;
@@ -309,6 +356,7 @@ int main(void)
     tcase_add_checked_fixture(core, setup, teardown);
     tcase_add_checked_fixture(limits, setup, teardown);
     tcase_add_test(limits, bad_places);
+    tcase_add_loop_test(limits, every_place_is_given_once, 0, 2);
     tcase_add_test(limits, nobody_else_has_our_name);
     tcase_add_test(limits, those_who_dawdle_make_room);
     tcase_add_test(limits, as_many_as_are_let_in_are_served);
