@@ -16,7 +16,7 @@
 
 %% Used by the proxies, and from other nodes.
 -export([where/1]).
--export([enlist/2]).
+-export([enlist/3]).
 -export([delist/1]).
 
 %% supervisor.
@@ -105,27 +105,33 @@ start(Kind, How, Call, Own) ->
 -spec cancel(reference()) -> ok.
 cancel(Ref) ->
     case where(Ref) of
-        {ok, Pid} ->
+        {ok, Pid, Owner} ->
             Monitor = erlang:monitor(process, Pid),
             Pid ! {cancel, self()},
-            stopped(Ref, Pid, Monitor);
+            stopped(Ref, Pid, Owner, Monitor);
         error ->
             ok
     end,
     flush(Ref).
 
-stopped(Ref, Pid, Monitor) ->
+stopped(Ref, Pid, Owner, Monitor) ->
     receive
         {'DOWN', Monitor, process, _, _} -> ok
     after ?PATIENCE_MS ->
         exit(Pid, kill),
-        receive {'DOWN', Monitor, process, _, _} -> delist_there(Ref) end
+        receive {'DOWN', Monitor, process, _, Reason} -> killed(Reason, Ref, Owner) end
     end.
+
+%% It could neither delist itself nor tell its owner. Nobody waits here for an owner on a node that reads nothing.
+killed(killed, Ref, Owner) ->
+    _ = Owner =/= self() andalso erlang:send(Owner, {py_stream, Ref, {error, cancelled}}, [noconnect, nosuspend]),
+    delist_there(Ref);
+killed(_, Ref, _) ->
+    delist_there(Ref).
 
 flush(Ref) ->
     receive {py_stream, Ref, _} -> flush(Ref) after 0 -> ok end.
 
-%% One that was killed could not do it.
 delist_there(Ref) when node(Ref) =:= node() -> delist(Ref);
 delist_there(Ref) -> erpc:cast(node(Ref), ?MODULE, delist, [Ref]).
 
@@ -133,18 +139,18 @@ delist_there(Ref) -> erpc:cast(node(Ref), ?MODULE, delist, [Ref]).
 -spec interrupt(reference()) -> ok | {error, not_found}.
 interrupt(Ref) ->
     case where(Ref) of
-        {ok, Pid} ->
+        {ok, Pid, _} ->
             Pid ! interrupt,
             ok;
         error ->
             {error, not_found}
     end.
 
-%% The process that works for the reference, on the node that made it.
--spec where(reference()) -> {ok, pid()} | error.
+%% The process that works for the reference, on the node that made it, and the owner.
+-spec where(reference()) -> {ok, pid(), pid()} | error.
 where(Ref) when node(Ref) =:= node() ->
     try ets:lookup(?TABLE, Ref) of
-        [{Ref, Pid}] -> {ok, Pid};
+        [{Ref, Pid, Owner}] -> {ok, Pid, Owner};
         [] -> error
     catch
         error:badarg -> error
@@ -152,9 +158,9 @@ where(Ref) when node(Ref) =:= node() ->
 where(Ref) ->
     try erpc:call(node(Ref), ?MODULE, where, [Ref], ?REMOTE_MS) catch error:_ -> error end.
 
--spec enlist(reference(), pid()) -> ok.
-enlist(Ref, Pid) ->
-    true = ets:insert(?TABLE, {Ref, Pid}),
+-spec enlist(reference(), pid(), pid()) -> ok.
+enlist(Ref, Pid, Owner) ->
+    true = ets:insert(?TABLE, {Ref, Pid, Owner}),
     ok.
 
 %% Without the application there is no table.

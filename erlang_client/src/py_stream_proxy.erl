@@ -73,7 +73,7 @@ callback_mode() ->
 -spec init(map()) -> {ok, opening, #data{}, [{next_event, internal, {begin_with, map()}}]}.
 init(#{ref := Ref, owner := Owner, window := Window, how := How, item_timeout := ItemTimeout} = Begin) ->
     _ = process_flag(trap_exit, true),
-    ok = py_stream:enlist(Ref, self()),
+    ok = py_stream:enlist(Ref, self(), Owner),
     Data = #data{ref = Ref, owner = Owner, window = Window, how = How, item_timeout = ItemTimeout},
     {ok, opening, Data, [{next_event, internal, {begin_with, Begin}}]}.
 

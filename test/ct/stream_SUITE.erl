@@ -224,23 +224,27 @@ cancels(_Config) ->
 cancelled_by_others(_Config) ->
     Ref = start(t_streams, closing, [cancelled_by_others]),
     receive {py_stream, Ref, {data, 1}} -> ok end,
-    {_, Monitor} = spawn_monitor(fun() -> ok = py:stream_cancel(Ref) end),
-    receive {'DOWN', Monitor, process, _, normal} -> ok end,
-    {_, {error, cancelled}} = items(Ref),
+    cancel_by_other(Ref),
     {ok, _} = state(cancelled_by_others),
     nothing_left().
 
-%% A generator that computes is interrupted.
+cancel_by_other(Ref) ->
+    {_, Monitor} = spawn_monitor(fun() -> ok = py:stream_cancel(Ref) end),
+    receive {'DOWN', Monitor, process, _, normal} -> ok end,
+    {_, {error, cancelled}} = items(Ref).
+
 %% Of one whose process had to be killed nothing is left either.
 cancelled_though_it_hangs(_Config) ->
-    Ref = start(itertools, count, []),
-    {ok, Proxy} = py_stream:where(Ref),
-    ok = sys:suspend(Proxy),
-    ok = py:stream_cancel(Ref),
-    false = is_process_alive(Proxy),
-    error = py_stream:where(Ref),
-    {error, not_found} = py:interrupt(Ref).
+    [begin
+         Ref = start(itertools, count, []),
+         {ok, Proxy, _} = py_stream:where(Ref),
+         ok = sys:suspend(Proxy),
+         _ = Cancel(Ref),
+         false = is_process_alive(Proxy),
+         {error, not_found} = py:interrupt(Ref)
+     end || Cancel <- [fun py:stream_cancel/1, fun cancel_by_other/1]].
 
+%% A generator that computes is interrupted.
 cancelled_while_it_works(_Config) ->
     Ref = start(t_streams, spinning, [spinning]),
     receive {py_stream, Ref, {data, 1}} -> ok end,
@@ -768,22 +772,19 @@ length_of(Pid) ->
 %% What the owner has not read of a stream with a window of 64 that is full and stays so; it has that many others.
 filled(Ref, Owner, Others) ->
     app_ct:full(Ref),
-    _ = steady(fun() -> info(calls) end),
+    ok = steady(info(calls), 0),
     Unread = length_of(Owner) - Others,
     ?assert(Unread > 48 andalso Unread =< 64, Unread),
     Unread.
 
-%% A number that has stopped to change: seen the same for a while that is long beside what would change it.
-steady(Number) ->
-    steady(Number, Number(), 0).
-
-steady(_, Last, 20) ->
-    Last;
-steady(Number, Last, Times) ->
+%% The C-node has no more calls: for a while that is long beside what would make some.
+steady(_, 20) ->
+    ok;
+steady(Last, Times) ->
     receive after 10 -> ok end,
-    case Number() of
-        Last -> steady(Number, Last, Times + 1);
-        Other -> steady(Number, Other, 0)
+    case info(calls) of
+        Last -> steady(Last, Times + 1);
+        Other -> steady(Other, 0)
     end.
 
 atoms({ok, List}) ->
