@@ -107,8 +107,8 @@ static enum pyn_exit wait_for_end(const struct program *p)
 
 /* ---- stop ---- */
 
-/* How much longer threads and Python may take once every call has ended or was interrupted: what only a machine that
- * stands still for seconds takes, when nothing is stuck. */
+/* How much longer threads and Python may take once every call has ended or was interrupted. Only a machine that stands
+ * still for seconds needs so long, when nothing is stuck. */
 #define LAST_GRACE (4 * PYN_SECOND)
 
 static int stop(struct program *p, enum pyn_exit code)

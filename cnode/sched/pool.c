@@ -381,7 +381,7 @@ static bool all_ended(struct pyn_pool *p, uint64_t deadline)
     bool all, over = false;
 
     pthread_mutex_lock(&p->lock);
-    /* The last one may have ended while the time did: it is looked once more. */
+    /* The last one may have ended while the time did: so it is looked at once more. */
     while (!(all = p->ended == p->worker_count + (p->has_io ? 1 : 0)) && !over) {
         if (deadline == PYN_NEVER)
             pthread_cond_wait(&p->changed, &p->lock);

@@ -28,6 +28,8 @@ void pyn_deferred_free(struct pyn_deferred *d);
 unsigned pyn_deferred_count(struct pyn_deferred *d);
 /* Of loops, and of those of them that were given up and have not come back. */
 unsigned pyn_deferred_loops(struct pyn_deferred *d, unsigned *stuck);
+/* Event loops that are in a step of a request. */
+unsigned pyn_deferred_working(struct pyn_deferred *d);
 
 /* A worker begins: it has a loop, once one is needed. */
 void pyn_deferred_join(struct pyn_deferred *d, const struct pyn_worker *w);

@@ -25,10 +25,12 @@ enum { QUIET_TICKS = 20, MAX_PICKED = 128 };
 #define GIVE_UP (250 * PYN_MS)
 /* One that no interrupt reaches (C code keeps the interpreter) is given up so long after it was called off. */
 #define GIVE_UP_UNREACHED PYN_SECOND
-/* All three are longer by this for each worker in a job. They share the cores and the interpreter's lock, which Python
- * gives away after 5 ms, to anybody: among N that want it one waits N times 5 ms on average, and ten times as long once
- * in 20000 times. */
+/* All three are longer by this for each worker in a job and each event loop in a step. They may share the cores and the
+ * interpreter's lock, which Python gives away after 5 ms, to anybody: among N that want it one waits N times 5 ms on
+ * average, and ten times as long once in 20000 times. Those that wait for something else are not told from these, so
+ * there is a maximum: less than the time that there is at the end of the node. */
 #define SHARE (50 * PYN_MS)
+#define MAX_PATIENCE (3 * PYN_SECOND)
 /* More than this between two ticks is not the workers' fault: the machine stood still, for them too. They are measured
  * by a clock that does not count it. */
 #define MAX_TICK (5 * TICK_BUSY)
@@ -113,9 +115,11 @@ static uint64_t passed(uint64_t since, uint64_t now)
     return now > since ? now - since : 0;
 }
 
-uint64_t pyn_guard_patience(unsigned threads)
+uint64_t pyn_guard_patience(struct pyn_service *s)
 {
-    return threads * SHARE;
+    uint64_t patience = (pyn_pool_running(s->pool) + pyn_deferred_working(s->deferred)) * SHARE;
+
+    return patience < MAX_PATIENCE ? patience : MAX_PATIENCE;
 }
 
 static uint64_t unreached_limit(const struct pyn_desk *d)
@@ -268,7 +272,7 @@ static unsigned look_once(struct pyn_service *s, uint64_t now, bool (*match)(voi
         .service = s,
         .now = now,
         .clock = atomic_load(&s->guard_clock),
-        .patience = pyn_guard_patience(pyn_pool_running(s->pool)),
+        .patience = pyn_guard_patience(s),
         .match = match,
         .ctx = ctx,
     };

@@ -10,7 +10,8 @@
 /* The same of a worker that is in one job for so long: the function itself would have to wait. */
 #define BUSY_AFTER PYN_MS
 /* The step of a request that was called off is interrupted after this long: the one that it is in then, and one that
- * began later, which tidies up. Interrupted again, and given up, after that. */
+ * began later, which tidies up. Interrupted again, and given up, after that: by the watchdog's clock, and later where
+ * much runs (pyn_guard_patience). */
 #define INTERRUPT_AFTER (200 * PYN_MS)
 #define TIDY_FOR (1000 * PYN_MS)
 #define INTERRUPT_AGAIN (100 * PYN_MS)
@@ -181,6 +182,18 @@ unsigned pyn_deferred_loops(struct pyn_deferred *d, unsigned *stuck)
     return count;
 }
 
+unsigned pyn_deferred_working(struct pyn_deferred *d)
+{
+    unsigned count = 0;
+    uint64_t since;
+
+    pthread_mutex_lock(&d->lock);
+    for (const struct pyn_loop *l = d->loops; l; l = l->next)
+        count += pyn_runner_look(l->runner, &since) != 0;
+    pthread_mutex_unlock(&d->lock);
+    return count;
+}
+
 /* ---- the watchdog's part ---- */
 
 struct interrupt {
@@ -250,11 +263,10 @@ static bool is_overdue(const struct pyn_request *r, uint64_t since, uint64_t now
 
 void pyn_loops_press(struct pyn_deferred *d, uint64_t now)
 {
-    uint64_t clock = atomic_load(&d->service->guard_clock), patience;
+    uint64_t clock = atomic_load(&d->service->guard_clock), patience = pyn_guard_patience(d->service);
     unsigned given_up = 0, spot = 0, stuck;
 
     pthread_mutex_lock(&d->lock);
-    patience = pyn_guard_patience(pyn_pool_running(d->service->pool) + d->loop_count);
     for (struct pyn_loop *l = d->loops; l; l = l->next) {
         uint64_t since, request = pyn_runner_look(l->runner, &since);
         const struct pyn_request *r = request ? pyn_late_get(d, request) : NULL;

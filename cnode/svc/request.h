@@ -57,7 +57,7 @@ struct pyn_request {
     struct pyn_context *context; /* that it runs in, or closes: a reference; NULL: none */
     uint64_t outer_run;          /* the id of the request that its chain names; 0: none */
 
-    /* The watchdog's own, once it has called the request off. */
+    /* The watchdog's own, once it has called the request off. Times are by guard_clock. */
     uint64_t called_off_at;
     bool given_up;               /* its worker does not come back */
     atomic_uint interrupts;      /* how many have reached it */

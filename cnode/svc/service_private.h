@@ -140,8 +140,9 @@ void pyn_guard_stop(struct pyn_service *s);
 void pyn_guard_wake(struct pyn_service *s);
 /* More of these than are allowed are stuck: the node has to end. */
 void pyn_guard_end_node(struct pyn_service *s, const char *of_what);
-/* What a thread is given more, in ns, until it is said not to follow an interrupt, when so many run beside it. */
-uint64_t pyn_guard_patience(unsigned threads);
+/* How much later, in ns, a thread is said not to follow an interrupt, with all that runs beside it. Takes
+ * deferred->lock. */
+uint64_t pyn_guard_patience(struct pyn_service *s);
 /* Ends requests that match, waiting and running; those that wait are answered with reason (NULL: not at all). true:
  * there were some. */
 bool pyn_guard_cancel(struct pyn_service *s, bool (*match)(void *ctx, const struct pyn_request *r), void *ctx,

@@ -176,7 +176,8 @@ remember_and_ask(What, #todo{remember = Key} = Todo, Chain) ->
             Good = [good || {_, _, Result} <- Results, is_good(Result)],
             %% Whatever it says: the application may have stopped meanwhile, and there is nothing to settle any more.
             _ = ask_server({settle, Sequence, Good =/= []}),
-            {ok, Results};
+            %% The last node may have gone since it was looked for.
+            case Results of [] -> no_nodes(); _ -> {ok, Results} end;
         {error, _} = Error ->
             Error
     end.

@@ -143,8 +143,7 @@ up_nodes() ->
         none -> []
     end.
 
-%% Also those that are being published at this moment. In a process that makes a node wait for something, after it has said
-%% so: such a node is among these, or its IsReady sees it.
+%% For who has just said what nodes have to wait for: a node is among these, or its IsReady, asked later, sees that.
 -spec up_nodes_now() -> [target()].
 up_nodes_now() ->
     try gen_server:call(?MODULE, up_nodes, infinity) catch exit:_ -> [] end.

@@ -18,6 +18,7 @@
 -export([where/1]).
 -export([enlist/3]).
 -export([delist/1]).
+-export([clear_up/2]).
 
 %% supervisor.
 -export([init/1]).
@@ -105,52 +106,57 @@ start(Kind, How, Call, Own) ->
 -spec cancel(reference()) -> ok.
 cancel(Ref) ->
     case where(Ref) of
-        {ok, Pid, Owner} ->
+        {ok, Pid} ->
             Monitor = erlang:monitor(process, Pid),
             Pid ! {cancel, self()},
-            stopped(Ref, Pid, Owner, Monitor);
+            stopped(Ref, Pid, Monitor);
         error ->
             ok
     end,
     flush(Ref).
 
-stopped(Ref, Pid, Owner, Monitor) ->
+stopped(Ref, Pid, Monitor) ->
     receive
         {'DOWN', Monitor, process, _, _} -> ok
     after ?PATIENCE_MS ->
         exit(Pid, kill),
-        receive {'DOWN', Monitor, process, _, Reason} -> killed(Reason, Ref, Owner) end
+        receive {'DOWN', Monitor, process, _, _} -> clear_up(Ref) end
     end.
-
-%% It could neither delist itself nor tell its owner. Nobody waits here for an owner on a node that reads nothing.
-killed(killed, Ref, Owner) ->
-    _ = Owner =/= self() andalso erlang:send(Owner, {py_stream, Ref, {error, cancelled}}, [noconnect, nosuspend]),
-    delist_there(Ref);
-killed(_, Ref, _) ->
-    delist_there(Ref).
 
 flush(Ref) ->
     receive {py_stream, Ref, _} -> flush(Ref) after 0 -> ok end.
 
-delist_there(Ref) when node(Ref) =:= node() -> delist(Ref);
-delist_there(Ref) -> erpc:cast(node(Ref), ?MODULE, delist, [Ref]).
+clear_up(Ref) when node(Ref) =:= node() -> clear_up(Ref, self());
+clear_up(Ref) -> erpc:cast(node(Ref), ?MODULE, clear_up, [Ref, self()]).
+
+%% What a process that was killed could not do: its owner is told, unless he is who cancelled. That may wait for as long as
+%% his node reads nothing.
+-spec clear_up(reference(), pid()) -> ok.
+clear_up(Ref, Canceller) ->
+    case taken(Ref) of
+        [{_, _, Owner}] when Owner =/= Canceller ->
+            _ = spawn(fun() -> erlang:send(Owner, {py_stream, Ref, {error, cancelled}}, [noconnect]) end),
+            ok;
+        _ ->
+            ok
+    end.
 
 %% The stream ends with {error, interrupted}.
 -spec interrupt(reference()) -> ok | {error, not_found}.
 interrupt(Ref) ->
     case where(Ref) of
-        {ok, Pid, _} ->
+        {ok, Pid} ->
             Pid ! interrupt,
             ok;
         error ->
             {error, not_found}
     end.
 
-%% The process that works for the reference, on the node that made it, and the owner.
--spec where(reference()) -> {ok, pid(), pid()} | error.
+%% The process that works for the reference, on the node that made it.
+-spec where(reference()) -> {ok, pid()} | error.
 where(Ref) when node(Ref) =:= node() ->
     try ets:lookup(?TABLE, Ref) of
-        [{Ref, Pid, Owner}] -> {ok, Pid, Owner};
+        [{Ref, Pid, _}] -> {ok, Pid};
         [] -> error
     catch
         error:badarg -> error
@@ -163,7 +169,11 @@ enlist(Ref, Pid, Owner) ->
     true = ets:insert(?TABLE, {Ref, Pid, Owner}),
     ok.
 
-%% Without the application there is no table.
 -spec delist(reference()) -> ok.
 delist(Ref) ->
-    try ets:delete(?TABLE, Ref) of true -> ok catch error:badarg -> ok end.
+    _ = taken(Ref),
+    ok.
+
+%% Without the application there is no table.
+taken(Ref) ->
+    try ets:take(?TABLE, Ref) catch error:badarg -> [] end.

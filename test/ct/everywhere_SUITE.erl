@@ -8,7 +8,7 @@
          stuck_is_left_out/1, failed_everywhere/1, failed_somewhere/1, newest_of_a_key/1, forgotten/1, replayed_once/1,
          too_many/1, too_large/1, start_fails_in_part/1]).
 -export([api_arguments/1, api_exec_all/1, api_results/1, in_callback/1, in_callback_of_loop/1, callbacks_at_once/1,
-         new_node/1, killed_node/1, two_nodes/1, node_away/1, node_about_to_be_up/1, stop_forgets/1,
+         new_node/1, killed_node/1, two_nodes/1, node_away/1, node_about_to_be_up/1, last_node_gone/1, stop_forgets/1,
          reload/1, stopped_meanwhile/1, not_started/1,
          caller_killed/1, preload_in_later_ones/1]).
 -include_lib("stdlib/include/assert.hrl").
@@ -26,7 +26,7 @@ groups() ->
      {own_cnode, [], [busy, missed_is_caught_up, overloaded, replaced_worker, stuck_is_left_out, failed_everywhere,
                       failed_somewhere, newest_of_a_key, forgotten, start_fails_in_part]},
      {api, [], [api_arguments, api_exec_all, api_results, in_callback, in_callback_of_loop, caller_killed]},
-     {own_api, [], [callbacks_at_once, new_node, killed_node, two_nodes, node_away, node_about_to_be_up,
+     {own_api, [], [callbacks_at_once, new_node, killed_node, two_nodes, node_away, node_about_to_be_up, last_node_gone,
                     stop_forgets, reload, stopped_meanwhile, not_started,
                     preload_in_later_ones]}].
 
@@ -566,6 +566,29 @@ node_away(Config) ->
     {ok, 1} = py:eval(<<"meanwhile">>, #{}, #{node => Node}),
     Count = bytes_in(File).
 
+%% The only C-node goes after it was looked whether there is one, and before it was asked.
+last_node_gone(_Config) ->
+    P = pyn_ct:start(["--workers", "1"]),
+    Node = pyn_ct:node_of(P),
+    ok = app_ct:start([{nodes, [Node]}]),
+    app_ct:await_all(),
+    waiting_at_router(1, fun() ->
+        ok = pyn_ct:freeze(pyn_ct:os_pid(P)),
+        true = erlang:disconnect_node(Node)
+    end),
+    {Pid, Monitor} = waiting_at_router(2, fun() -> spawn_monitor(fun() -> exit(py:exec_all(<<"nowhere = 1">>)) end) end),
+    ok = sys:resume(py_router),
+    receive {'DOWN', Monitor, process, Pid, Reason} -> {error, {nodedown, Node}} = Reason end,
+    [] = ets:tab2list(py_everywhere),
+    ok = pyn_ct:thaw(pyn_ct:os_pid(P)).
+
+%% What the fun begins waits for py_router, which does nothing; so many wait there.
+waiting_at_router(N, Fun) ->
+    ok = sys:suspend(py_router),
+    Result = Fun(),
+    pyn_ct:wait_until(fun() -> process_info(whereis(py_router), message_queue_len) >= {message_queue_len, N} end),
+    Result.
+
 %% The C-node has been prepared and is about to be published when something else is remembered: it has that, too, when
 %% it can be called.
 node_about_to_be_up(_Config) ->
@@ -578,9 +601,7 @@ node_about_to_be_up(_Config) ->
          ok = pyn_ct:freeze(pyn_ct:os_pid(P)),
          true = erlang:disconnect_node(Node),
          pyn_ct:wait_until(fun() -> length(py_router:up_nodes()) =:= 1 end),
-         ok = sys:suspend(py_router),
-         ok = pyn_ct:thaw(pyn_ct:os_pid(P)),
-         pyn_ct:wait_until(fun() -> process_info(whereis(py_router), message_queue_len) >= {message_queue_len, 1} end),
+         waiting_at_router(1, fun() -> pyn_ct:thaw(pyn_ct:os_pid(P)) end),
          {_, Monitor} = spawn_monitor(fun() -> ok = py:exec_all(["import time\ntime.sleep(0.2)\nabout = ", integer_to_list(-N)]) end),
          pyn_ct:wait_until(fun() -> length(ets:match_object(py_everywhere, {'_', '_', '_', '_', '_'})) > 2 * N - 1 end),
          ok = sys:resume(py_router),

@@ -237,7 +237,7 @@ cancel_by_other(Ref) ->
 cancelled_though_it_hangs(_Config) ->
     [begin
          Ref = start(itertools, count, []),
-         {ok, Proxy, _} = py_stream:where(Ref),
+         {ok, Proxy} = py_stream:where(Ref),
          ok = sys:suspend(Proxy),
          _ = Cancel(Ref),
          false = is_process_alive(Proxy),

@@ -1,3 +1,4 @@
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -405,18 +406,20 @@ static void encode_all(void)
     }
 }
 
+/* What leaks grows with every round, each time; Python's own caches grow by some hundred now and then. */
 START_TEST(test_no_leak)
 {
-    long before, after;
+    long least = LONG_MAX;
 
     encode_all();
-    encode_all();
-    before = python_blocks();
-    for (int i = 0; i < 400; i++)
-        encode_all();
-    after = python_blocks();
-    /* Python's own caches grow by some; what leaks grows with every round. */
-    ck_assert_msg(after - before < 300, "%ld blocks before, %ld after", before, after);
+    for (int times = 0; times < 5 && least >= 200; times++) {
+        long before = python_blocks(), grown;
+        for (int i = 0; i < 400; i++)
+            encode_all();
+        grown = python_blocks() - before;
+        least = grown < least ? grown : least;
+    }
+    ck_assert_msg(least < 200, "at least %ld blocks in 400 rounds", least);
 }
 END_TEST
 
