@@ -25,7 +25,8 @@ enum { QUIET_TICKS = 20, MAX_PICKED = 128 };
 #define GIVE_UP (250 * PYN_MS)
 /* One that no interrupt reaches (C code keeps the interpreter) is given up so long after it was called off. */
 #define GIVE_UP_UNREACHED PYN_SECOND
-/* All three are longer by this for each worker in a job and each event loop in a step. They may share the cores and the
+/* The two limits are longer by this for each worker in a job and each event loop in a step, and the time to the second
+ * interrupt by half of it, so that there is as much left for that one. They may share the cores and the
  * interpreter's lock, which Python gives away after 5 ms, to anybody: among N that want it one waits N times 5 ms on
  * average, and ten times as long once in 20000 times. Those that wait for something else are not told from these, so
  * there is a maximum: less than the time that there is at the end of the node. */
@@ -140,7 +141,7 @@ static void press(struct picked *p, struct pyn_worker *w, struct pyn_request *r)
     reached = interrupts > 0 ? passed(atomic_load(&r->reached_at), p->clock) : 0;
     if (pyn_streaming_sends(r) && r->deadline > p->now && off < GRACE)
         return;
-    if (interrupts == 0 || (interrupts == 1 && reached > INTERRUPT_AGAIN + p->patience))
+    if (interrupts == 0 || (interrupts == 1 && reached > INTERRUPT_AGAIN + p->patience / 2))
         start_interrupt(p->service, w->seat, r);
     in_vain = interrupts > 0 ? reached > GIVE_UP + p->patience : off > unreached_limit(w->seat) + p->patience;
     if (!r->given_up && in_vain && p->stuck_count < MAX_PICKED) {

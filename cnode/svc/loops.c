@@ -234,7 +234,7 @@ static bool press(struct pyn_loop *l, uint64_t request, uint64_t since, uint64_t
     if (l->pressed != since)
         l->presses = 0;
     l->pressed = since;
-    if (l->presses == 0 || (l->presses == 1 && clock - l->pressed_at > INTERRUPT_AGAIN + patience)) {
+    if (l->presses == 0 || (l->presses == 1 && clock - l->pressed_at > INTERRUPT_AGAIN + patience / 2)) {
         l->presses++;
         l->pressed_at = clock;
         start_interrupt(l, request);
