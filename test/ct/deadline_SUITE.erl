@@ -135,8 +135,11 @@ timeout_while_c_holds_the_lock(Config) ->
     Code = <<"(lambda t: (t(), sum(range(3000000)), t()))(__import__('time').perf_counter)">>,
     Took = lists:min([begin {ok, {T0, _, T1}} = pyn_ct:call(P, {eval, Code}), T1 - T0 end || _ <- [1, 2, 3]]),
     N = integer_to_binary(trunc(3000000 / max(Took, 0.001))), % about a second of it
-    on_time(150, fun() -> {error, timeout} = pyn_ct:call(P, {eval, <<"sum(range(", N/binary, "))">>, #{}, 150}) end),
-    on_time(0, fun() -> #{} = pyn_ct:info(P) end),
+    %% Both in one go: a second look at the node alone would come when the lock is free again.
+    on_time(150, fun() ->
+        {error, timeout} = pyn_ct:call(P, {eval, <<"sum(range(", N/binary, "))">>, #{}, 150}),
+        #{} = pyn_ct:info(P)
+    end),
     idle(Config).
 
 timeout_of_nothing(Config) ->
@@ -200,13 +203,15 @@ late_interrupts_among_others(Config) ->
     ended(Others).
 
 clean_up_code_runs(Config) ->
-    File = file(Config),
-    %% Again where the time was over before it began.
-    pyn_ct:wait_until(fun() ->
-        {error, timeout} = call(Config, spin_with_cleanup, [File], 100),
-        idle(Config),
-        file:read_file(File) =:= {ok, <<"clean">>}
-    end).
+    Ends = [begin
+                File = file(Config),
+                {error, timeout} = call(Config, spin_with_cleanup, [File], 100),
+                idle(Config),
+                file:read_file(File)
+            end || _ <- lists:seq(1, 5)],
+    %% Most of them: the time of one may be over before it begins, or its worker stand still until the second interrupt is
+    %% there, which then hits the clean-up.
+    ?assert(length([clean || {ok, <<"clean">>} <- Ends]) >= 3, Ends).
 
 %% Code that catches the interrupt is interrupted again; code that does so for ever costs its worker.
 swallowed_interrupts(Config) ->
@@ -552,9 +557,11 @@ unblock({Blocker, Gate}) ->
 stick(Config, Request, Others) ->
     pyn_ct:wait_until(fun() -> info(Config, in_flight) =:= Others end),
     Before = info(Config, stuck_total),
-    {error, timeout} = pyn_ct:call(pynode(Config), Request),
-    pyn_ct:wait_until(fun() -> info(Config, stuck_total) > Before orelse info(Config, in_flight) =:= Others end),
-    info(Config, stuck_total) > Before orelse stick(Config, Request, Others).
+    pyn_ct:wait_until(fun() ->
+        {error, timeout} = pyn_ct:call(pynode(Config), Request),
+        pyn_ct:wait_until(fun() -> info(Config, stuck_total) > Before orelse info(Config, in_flight) =:= Others end),
+        info(Config, stuck_total) > Before
+    end).
 
 ended(Callers) ->
     [receive
