@@ -342,8 +342,8 @@ cancel_ends_nested_call(_) ->
          ok = pyn_ct:wait_until(fun() -> in_flight() =:= 0 andalso ok end)
      end || _ <- [1, 2, 3]],
     ok = pyn_ct:wait_until(fun() -> maps:get(stuck, info()) =:= 0 andalso ok end),
-    %% A worker that stands still when it is interrupted is given up: not each time.
-    ?assert(maps:get(stuck_total, info()) - Stuck < 3).
+    %% A worker that stands still when it is interrupted is given up: once at most.
+    ?assert(maps:get(stuck_total, info()) - Stuck =< 1).
 
 %% The callback that is asked for all the same does not stay: end_per_testcase looks.
 cancelled_while_converting(_) ->
@@ -766,9 +766,12 @@ callback_pid() ->
 
 %% Its time is over, and the callback that it waits for dead. One whose time was over before it came to that is made again.
 late(Call) ->
-    ?assertEqual({error, timeout}, Call()),
-    ok = pyn_ct:wait_until(fun() -> in_flight() =:= 0 andalso ok end),
-    receive {callback, Pid} -> dead(Pid) after 0 -> late(Call) end.
+    Called = pyn_ct:wait_until(fun() ->
+        ?assertEqual({error, timeout}, Call()),
+        ok = pyn_ct:wait_until(fun() -> in_flight() =:= 0 andalso ok end),
+        receive {callback, Pid} -> Pid after 0 -> false end
+    end),
+    dead(Called).
 
 dead(Pid) ->
     ok = pyn_ct:wait_until(fun() -> not is_process_alive(Pid) andalso ok end).
