@@ -135,12 +135,14 @@ stick(Config) ->
 
 %% One whose time is over before it begins is made again.
 stick(Config, Request) ->
-    {error, timeout} = call(Config, Request),
-    pyn_ct:wait_until(fun() -> pyn_ct:info(pynode(Config), stuck) =:= 1 orelse pyn_ct:info(pynode(Config), in_flight) =:= 0 end),
-    case pyn_ct:info(pynode(Config), stuck) of
-        1 -> {ok, 4.0} = call(Config, {call, math, sqrt, [16]}); % the replacement is there
-        0 -> stick(Config, Request)
-    end.
+    Is = fun(Key, Value) -> pyn_ct:info(pynode(Config), Key) =:= Value end,
+    pyn_ct:wait_until(fun() ->
+        {error, timeout} = call(Config, Request),
+        pyn_ct:wait_until(fun() -> Is(stuck, 1) orelse Is(in_flight, 0) end),
+        Is(stuck, 1)
+    end),
+    %% The replacement is there.
+    {ok, 4.0} = call(Config, {call, math, sqrt, [16]}).
 
 main(Config, F) -> call(Config, {call, '__main__', F, []}).
 
@@ -686,17 +688,11 @@ preload_in_later_ones(Config) ->
     {ok, Results} = py_everywhere:call('__main__', loaded, [], #{}, #{}),
     [{ok, 4.0}] = lists:usort([R || {_, _, R} <- Results]),
     Count = length(Results),
-    Gate = pyn_ct:gate(Config),
-    Is = fun(Key, Value) -> maps:get(Key, maps:get(app_ct:pynode(), py:info())) =:= Value end,
-    %% Again where the time was over before it began.
-    pyn_ct:wait_until(fun() ->
-        {error, timeout} = py:call(t_slow, wait_for_file, [Gate], #{}, 30),
-        pyn_ct:wait_until(fun() -> Is(stuck, 1) orelse Is(in_flight, 0) end),
-        Is(stuck, 1)
-    end),
+    Free = app_ct:stick(),
+    pyn_ct:wait_until(fun() -> maps:get(stuck, maps:get(app_ct:pynode(), py:info())) =:= 1 end),
     {ok, 4.0} = py:call('__main__', loaded, []),
     {ok, 5.0} = py:eval(<<"after">>),
     {ok, <<"a/b">>} = py:eval(<<"os.path.join('a', 'b')">>),
     Later = case app_ct:mode() of subinterp -> 3; _ -> 1 end,
     Later = bytes_in(File),
-    pyn_ct:open_gate(Gate).
+    Free().
