@@ -522,11 +522,14 @@ stubborn(Config) ->
     File = file(Config),
     Ref = py:async_call(t_aio, stubborn, [self(), File]),
     receive {began, File} -> ok end,
-    {error, timeout} = py:async_await(Ref, 0),
-    receive {cancelled, File} -> ok end,
-    receive Message -> error({unexpected, Message}) after 600 -> ok end,
-    true = info(in_flight) > 0,
-    ok = file:write_file(File, <<>>),
+    try
+        {error, timeout} = py:async_await(Ref, 0),
+        receive {cancelled, File} -> ok end,
+        receive Message -> error({unexpected, Message}) after 600 -> ok end,
+        true = info(in_flight) > 0
+    after
+        ok = file:write_file(File, <<>>)
+    end,
     none_left(),
     nothing_received().
 
