@@ -177,12 +177,12 @@ callers_that_leave_early(_Config) ->
 %% A worker that was given up comes back from its C code, and calls are served as before.
 stuck_worker_comes_back(Config) ->
     P = pyn_ct:start(["--workers", "2"]),
-    Fifo = filename:join(?config(priv_dir, Config), "fifo"),
-    "" = os:cmd("mkfifo " ++ Fifo),
     [begin
-         ?assertEqual({error, timeout}, pyn_ct:call(P, {call, t_slow, wait_for_file, [list_to_binary(Fifo)], #{}, 20})),
-         receive after 280 + N * 10 -> ok end,
-         pyn_ct:wait_until(fun() -> ok = write(Fifo), pyn_ct:info(P, in_flight) =:= 0 end),
+         Gate = pyn_ct:gate(Config),
+         ?assertEqual({error, timeout}, pyn_ct:call(P, {call, t_slow, wait_for_file, [Gate], #{}, 20})),
+         receive after 280 + N * 10 -> ok end, % just before it is given up, or just after that
+         pyn_ct:open_gate(Gate),
+         pyn_ct:wait_until(fun() -> pyn_ct:info(P, in_flight) =:= 0 end),
          [begin
               T0 = erlang:monotonic_time(millisecond),
               ?assertEqual({ok, X}, pyn_ct:call(P, {call, copy, copy, [X]})),
@@ -193,12 +193,6 @@ stuck_worker_comes_back(Config) ->
     %% A worker is back a moment after its call has ended.
     pyn_ct:wait_until(fun() -> pyn_ct:info(P, stuck) =:= 0 end),
     ?assertEqual(0, pyn_ct:stop(P)).
-
-%% Also when nobody reads there.
-write(Fifo) ->
-    {ok, F} = file:open(Fifo, [read, write, raw]),
-    ok = file:write(F, "x"),
-    file:close(F).
 
 %% --- Small things ---
 
