@@ -56,13 +56,13 @@ as_started(_Config) ->
 
 %% Two run, three wait; each of the five is in flight.
 busy_and_queued(Config) ->
-    Gate = file(Config),
-    Refs = [py:call_async(t_slow, until_there, [Gate]) || _ <- lists:seq(1, 5)],
+    Go = file(Config),
+    Refs = [py:call_async(t_slow, until_there, [Go]) || _ <- lists:seq(1, 5)],
     pyn_ct:wait_until(fun() ->
         #{busy := Busy, queued := Queued, in_flight := InFlight} = info(),
         {Busy, Queued, InFlight} =:= {2, 3, 5}
     end),
-    ok = file:write_file(Gate, ""),
+    ok = file:write_file(Go, ""),
     [{ok, _} = py:await(Ref) || Ref <- Refs],
     pyn_ct:wait_until(fun() ->
         #{busy := Busy, queued := Queued, in_flight := InFlight} = info(),
@@ -328,14 +328,14 @@ top_shows(_Config) ->
 %% 300 calls, of which 100 are errors, and some that are late, between two tables. The second one does not begin before all
 %% of them are counted, so that the time between the two is known within bounds, whatever was late.
 top_rates(Config) ->
-    Gate = file(Config),
+    Go = file(Config),
     Device = holding_device(),
     Began = erlang:monotonic_time(millisecond),
     {ok, _} = py_top:start(#{output => Device, interval => 1}),
     _ = table(Device),
     Shown = erlang:monotonic_time(millisecond),
     Before = info(),
-    Ref = py:call_async(t_slow, until_there, [Gate]),
+    Ref = py:call_async(t_slow, until_there, [Go]),
     pyn_ct:wait_until(fun() -> maps:get(busy, info()) =:= 1 end),
     [_ = py:call(math, sqrt, [N]) || N <- lists:seq(-100, 199)],
     [{error, timeout} = py:call(t_slow, spin, [], #{}, 20) || _ <- [1, 2]],
@@ -353,15 +353,15 @@ top_rates(Config) ->
     ?assert(hd(Counted) >= 300),
     [?assert(in_range(list_to_float(Rate) * Least / 1000 - 1, list_to_float(Rate) * Most / 1000 + 1, N))
      || {Rate, N} <- lists:zip([Calls, Errors, Late], Counted)],
-    ok = file:write_file(Gate, ""),
+    ok = file:write_file(Go, ""),
     {ok, _} = py:await(Ref).
 
 %% Three C-nodes; the one that has what is sorted by comes first.
 top_sorts(Config) ->
     {Ps, [A, B, C]} = three(),
-    Gate = file(Config),
+    Go = file(Config),
     ok = py:exec(<<"held = bytearray(64 << 20)\nfor i in range(0, len(held), 4096): held[i] = 1\n">>, #{node => C}),
-    [spawn_link(fun() -> py:call(t_slow, until_there, [Gate], #{}, #{node => A}) end) || _ <- lists:seq(1, 6)],
+    [spawn_link(fun() -> py:call(t_slow, until_there, [Go], #{}, #{node => A}) end) || _ <- lists:seq(1, 6)],
     Caller = spawn_link(fun() -> calls(B) end),
     pyn_ct:wait_until(fun() -> maps:with([busy, queued], maps:get(A, py:info())) =:= #{busy => 2, queued => 4} end),
     [begin
@@ -374,7 +374,7 @@ top_sorts(Config) ->
      end || {Sort, First} <- [{queued, A}, {busy, A}, {calls, B}, {errors, B}, {memory, C}, {node, lists:min([A, B, C])}]],
     unlink(Caller),
     exit(Caller, kill),
-    ok = file:write_file(Gate, ""),
+    ok = file:write_file(Go, ""),
     two_again(Ps).
 
 calls(Node) ->
@@ -383,12 +383,11 @@ calls(Node) ->
 
 %% The next one in whose time calls have ended: on a busy machine there may be none.
 moving_table(Device, Sort) ->
-    Table = table(Device),
     Column = maps:get(Sort, #{calls => 2, errors => 6}, none),
-    case Column =/= none andalso lists:all(fun(Row) -> lists:nth(Column, Row) =:= "0.0" end, rows_of(Table)) of
-        true -> moving_table(Device, Sort);
-        false -> Table
-    end.
+    pyn_ct:wait_until(fun() ->
+        Table = table(Device),
+        (Column =:= none orelse lists:any(fun(Row) -> lists:nth(Column, Row) =/= "0.0" end, rows_of(Table))) andalso Table
+    end).
 
 top_lines(_Config) ->
     {Ps, Nodes} = three(),

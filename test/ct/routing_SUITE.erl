@@ -76,12 +76,12 @@ members_only(Config) ->
 least_loaded(Config) ->
     [A, B, _] = os_pids(Config),
     [Node | _] = nodes_of(Config),
-    Gate = file(Config),
+    Go = file(Config),
     %% More than one: a recount may count one too many on the other.
-    Held = [spawn_call(fun() -> py:call(t_slow, until_there, [Gate], #{}, #{node => Node}) end) || _ <- [1, 2, 3]],
+    Held = [spawn_call(fun() -> py:call(t_slow, until_there, [Go], #{}, #{node => Node}) end) || _ <- [1, 2, 3]],
     pyn_ct:wait_until(fun() -> maps:get(in_flight, maps:get(Node, py:info())) =:= 3 end),
     ?assertEqual([B], lists:usort([os_pid(#{pool => pair}) || _ <- lists:seq(1, 20)])),
-    ok = file:write_file(Gate, ""),
+    ok = file:write_file(Go, ""),
     [?assertEqual({ok, A}, answer(Call)) || Call <- Held],
     pyn_ct:wait_until(fun() -> os_pid(#{pool => pair}) =:= A end).
 
@@ -134,13 +134,13 @@ all_are_down(Config) ->
 
 %% To another one of the pool, and the Python code has begun twice.
 sent_anew(Config) ->
-    [Gone, Other] = killed_in_call(Config, fun(File, Gate, Options) ->
-        {ok, _} = py:call(t_slow, marked_until, [File, Gate], #{}, Options#{retry => 1})
+    [Gone, Other] = killed_in_call(Config, fun(File, Go, Options) ->
+        {ok, _} = py:call(t_slow, marked_until, [File, Go], #{}, Options#{retry => 1})
     end),
     ?assertNotEqual(Gone, Other),
     %% So does code.
-    [Gone2, Other2] = killed_in_call(Config, fun(File, Gate, Options) ->
-        ok = py:exec([<<"import t_slow\nt_slow.marked_until('">>, File, <<"', '">>, Gate, <<"')\n">>], Options#{retry => 1})
+    [Gone2, Other2] = killed_in_call(Config, fun(File, Go, Options) ->
+        ok = py:exec([<<"import t_slow\nt_slow.marked_until('">>, File, <<"', '">>, Go, <<"')\n">>], Options#{retry => 1})
     end),
     ?assertNotEqual(Gone2, Other2).
 
@@ -225,13 +225,13 @@ awaited(Config) ->
     ?assertEqual({error, {nodedown, Gone}}, py:await(Ref)).
 
 many_sent_anew(Config) ->
-    Gate = file(Config),
+    Go = file(Config),
     [P | _] = ?config(pynodes, Config),
     [A | _] = nodes_of(Config),
-    All = spawn_call(fun() -> py:parallel([{t_slow, until_there, [Gate]} || _ <- lists:seq(1, 100)], #{retry => 2}) end),
+    All = spawn_call(fun() -> py:parallel([{t_slow, until_there, [Go]} || _ <- lists:seq(1, 100)], #{retry => 2}) end),
     pyn_ct:wait_until(fun() -> py_semaphore:current() > 4 andalso maps:get(in_flight, maps:get(A, py:info())) > 0 end),
     end_node(P),
-    ok = file:write_file(Gate, ""),
+    ok = file:write_file(Go, ""),
     {ok, Results} = answer(All),
     ?assertEqual(100, length([Pid || {ok, Pid} <- Results])).
 
@@ -240,16 +240,16 @@ many_sent_anew(Config) ->
 %% Kills the node of the pool `pair` that the call is on, and starts it again; gives the node killed and the one that
 %% the call was on afterwards.
 killed_in_call(Config, Fun) ->
-    [File, Gate] = [file(Config), file(Config)],
+    [File, Go] = [file(Config), file(Config)],
     Pair = lists:sublist(nodes_of(Config), 2),
-    Call = spawn_call(fun() -> Fun(File, Gate, #{pool => pair}) end),
+    Call = spawn_call(fun() -> Fun(File, Go, #{pool => pair}) end),
     wait_marks(File, 1),
     Gone = busy(Pair),
     P = pynode(Gone, Config),
     end_node(P),
     wait_marks(File, 2),
     Other = busy(Pair -- [Gone]),
-    ok = file:write_file(Gate, ""),
+    ok = file:write_file(Go, ""),
     _ = answer(Call),
     [Name, _] = string:split(atom_to_list(Gone), "@"),
     _ = pyn_ct:start(#{name => Name, args => ["--workers", "2"]}),

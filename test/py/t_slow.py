@@ -26,9 +26,9 @@ def until_there(path):
     return os.getpid()
 
 
-def marked_until(path, gate):
+def marked_until(path, go):
     mark(path)
-    return until_there(gate)
+    return until_there(go)
 
 
 def marked_wait(path, gate):
