@@ -289,7 +289,7 @@ interpreters_are_apart(Config) ->
     Dir = filename:join(proplists:get_value(priv_dir, Config), "apart"),
     ok = file:make_dir(Dir),
     Definers = [spawn_monitor(fun() ->
-                    ok = exec(Config, meet(Dir, integer_to_list(I), 4)),
+                    ok = exec(Config, io_lib:format("import t_slow\nt_slow.meet('~s', '~b', 4)", [Dir, I])),
                     receive {mark, From} -> ok end,
                     ok = exec(Config, "import sys; sys.pyn_marks = getattr(sys, 'pyn_marks', 0) + 1"),
                     From ! {marks, eval(Config, "sys.pyn_marks")}
@@ -303,12 +303,6 @@ interpreters_are_apart(Config) ->
              end || {Pid, Monitor} <- Definers],
     ended(Definers),
     ?assertEqual(case apart(Config) of true -> [1, 1, 1, 1]; false -> [1, 2, 3, 4] end, Marks).
-
-%% Ends when that many run it in the same folder.
-meet(Dir, Name, Number) ->
-    ["import os, time\n"
-     "open('", filename:join(Dir, Name), "', 'w').close()\n"
-     "while len(os.listdir('", Dir, "')) < ", integer_to_list(Number), ": time.sleep(0.002)\n"].
 
 %%% Helpers
 

@@ -77,9 +77,8 @@ interpreters(Config) ->
     %% None ends before all have begun: so each has a worker of its own.
     Dir = filename:join(proplists:get_value(priv_dir, Config), pyn_ct:unique("interpreters")),
     ok = file:make_dir(Dir),
-    Code = fun(N) -> iolist_to_binary(io_lib:format(
-        "import os, time\nopen('~s/~b', 'w').close()\nwhile len(os.listdir('~s')) < 3:\n    time.sleep(0.005)\n"
-        "print('number please')\n", [Dir, N, Dir]))
+    Code = fun(N) ->
+        iolist_to_binary(io_lib:format("import t_slow\nt_slow.meet('~s', '~b', 3)\nprint('number please')\n", [Dir, N]))
     end,
     Callers = [spawn_monitor(fun() -> ok = pyn_ct:call(pynode(Config), {exec, Code(N)}) end) || N <- [1, 2, 3]],
     [receive {'DOWN', M, _, _, normal} -> ok end || {_, M} <- Callers],

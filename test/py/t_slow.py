@@ -39,6 +39,13 @@ def marked_wait(path, gate):
     return "slept"
 
 
+def meet(folder, name, number):
+    """Until so many have come, each by another name, to a folder that was empty: none ends before all have a worker."""
+    mark(os.path.join(folder, name))
+    while len(os.listdir(folder)) < number:
+        time.sleep(0.002)
+
+
 def spin():
     while True:
         pass
