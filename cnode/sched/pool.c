@@ -241,7 +241,7 @@ void pyn_pool_stats(struct pyn_pool *p, struct pyn_pool_stats *s)
     *s = (struct pyn_pool_stats){
         .workers = p->worker_count - p->helper_count,
         .helpers = p->helper_count,
-        .busy = atomic_load_explicit(&p->running, memory_order_relaxed),
+        .busy = pyn_pool_running(p),
         .queued = atomic_load_explicit(&p->queued, memory_order_relaxed),
         .stuck = p->stuck,
         .stuck_total = p->stuck_total,

@@ -4,8 +4,7 @@
 /* pool->lock held. Nothing but this worker's job is under way: it may as well do the reading. */
 static bool alone(struct pyn_pool *p)
 {
-    return atomic_load_explicit(&p->running, memory_order_relaxed) == 1 &&
-           atomic_load_explicit(&p->queued, memory_order_relaxed) == 0;
+    return pyn_pool_running(p) == 1 && atomic_load_explicit(&p->queued, memory_order_relaxed) == 0;
 }
 
 /* pool->lock held. Asks the leader, when it is an idle one, to give the turn to w. */

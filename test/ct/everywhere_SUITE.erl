@@ -605,7 +605,7 @@ node_about_to_be_up(_Config) ->
          pyn_ct:wait_until(fun() -> length(py_router:up_nodes()) =:= 1 end),
          waiting_at_router(1, fun() -> pyn_ct:thaw(pyn_ct:os_pid(P)) end),
          {_, Monitor} = spawn_monitor(fun() -> ok = py:exec_all(["import time\ntime.sleep(0.2)\nabout = ", integer_to_list(-N)]) end),
-         pyn_ct:wait_until(fun() -> length(ets:match_object(py_everywhere, {'_', '_', '_', '_', '_'})) > 2 * N - 1 end),
+         pyn_ct:wait_until(fun() -> ets:info(py_everywhere, size) > 2 * N - 1 end),
          ok = sys:resume(py_router),
          Negative = -N,
          {ok, Negative} = pyn_ct:wait_until(fun() ->

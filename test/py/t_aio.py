@@ -102,10 +102,6 @@ def loop_threads():
     return sorted(t.name for t in threading.enumerate() if t.name.startswith("pyn-loop"))
 
 
-async def loop_id():
-    return id(asyncio.get_running_loop())
-
-
 async def block(seconds):
     time.sleep(seconds)
 
