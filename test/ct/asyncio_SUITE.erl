@@ -571,8 +571,9 @@ stuck_loop(Config) ->
     Gates = [pyn_ct:gate(Config) || _ <- [1, 2]],
     try
         Refs = [begin
-                    Ref = py:async_call(t_aio, block_in_c, [self(), Gate]),
-                    receive {began, Gate} -> Ref end
+                    Begun = <<Gate/binary, ".begun">>,
+                    Ref = py:async_call(t_aio, block_in_c, [Begun, Gate]),
+                    pyn_ct:wait_until(fun() -> filelib:is_regular(Begun) andalso Ref end)
                 end || Gate <- Gates],
         [{error, timeout} = py:async_await(Ref, 0) || Ref <- Refs],
         pyn_ct:wait_until(fun() -> info(stuck_loops) >= 1 end),

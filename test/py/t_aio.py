@@ -6,6 +6,7 @@ import threading
 import time
 
 import erlang
+import t_slow
 
 
 async def add(a, b, *, after=0):
@@ -112,11 +113,8 @@ async def block_until(path):
     return "blocked"
 
 
-async def block_in_c(pid, fifo):
-    """Says that it has begun; then it stays in C until somebody opens the fifo for writing."""
-    erlang.send(pid, (erlang.Atom("began"), fifo))
-    with open(fifo) as f:
-        f.read()
+async def block_in_c(path, gate):
+    return t_slow.marked_wait(path, gate)
 
 
 async def spin():
