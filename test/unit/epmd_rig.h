@@ -9,7 +9,7 @@
 
 #include "base/clock.h"
 
-enum { EPMD_RIG_CONNECTIONS = 64, EPMD_RIG_WAIT_MS = 20000 };
+enum { EPMD_RIG_CONNECTIONS = 64 };
 
 enum epmd_rig_mode {
     EPMD_RIG_GOOD,
@@ -42,15 +42,5 @@ void epmd_rig_start(struct epmd_rig *r, uint16_t port, enum epmd_rig_mode mode);
 void epmd_rig_stop(struct epmd_rig *r);
 /* A port that nobody listens on. */
 uint16_t epmd_rig_free_port(void);
-
-/* Waits for something that another thread does; fails the test when it takes too long. */
-#define epmd_rig_wait_until(condition)                                                                                 \
-    do {                                                                                                               \
-        uint64_t epmd_rig_end = pyn_now() + EPMD_RIG_WAIT_MS * PYN_MS;                                                 \
-        while (!(condition)) {                                                                                         \
-            ck_assert_msg(pyn_now() < epmd_rig_end, "never came true: %s", #condition);                                \
-            usleep(500);                                                                                               \
-        }                                                                                                              \
-    } while (0)
 
 #endif

@@ -1,6 +1,5 @@
 #include "unit/link_rig.h"
 
-#include <check.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -189,7 +188,7 @@ void rig_read(int fd, void *bytes, size_t n)
     while (n > 0) {
         struct pollfd p = {fd, POLLIN, 0};
         ssize_t k;
-        ck_assert_int_eq(poll(&p, 1, RIG_WAIT_MS), 1);
+        ck_assert_int_eq(poll(&p, 1, WAIT_MS), 1);
         k = recv(fd, at, n, 0);
         ck_assert_msg(k > 0, "cannot read: %s", k == 0 ? "end" : strerror(errno));
         at += k;

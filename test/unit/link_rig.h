@@ -8,7 +8,8 @@
 
 #include "dist/links.h"
 
-enum { RIG_WAIT_MS = 20000 };
+#include "unit/suite.h"
+
 /* What a SEND frame of rig_frame has between its length and its payload. */
 enum { RIG_FRAME_HEAD = 6 + 2 + 16 + 1 };
 
@@ -71,20 +72,10 @@ bool rig_is_quiet(int fd);
 /* Polls until the condition holds; fails the test when it takes too long. */
 #define rig_poll_until(r, condition)                                                                                   \
     do {                                                                                                               \
-        uint64_t rig_end = pyn_now() + RIG_WAIT_MS * PYN_MS;                                                           \
+        uint64_t rig_end = pyn_now() + WAIT_MS * PYN_MS;                                                               \
         while (!(condition)) {                                                                                         \
             ck_assert_msg(pyn_now() < rig_end, "never came true: %s", #condition);                                     \
             pyn_links_poll((r)->ls, 20);                                                                               \
-        }                                                                                                              \
-    } while (0)
-
-/* The same beside a poller. */
-#define rig_wait_until(condition)                                                                                      \
-    do {                                                                                                               \
-        uint64_t rig_end = pyn_now() + RIG_WAIT_MS * PYN_MS;                                                           \
-        while (!(condition)) {                                                                                         \
-            ck_assert_msg(pyn_now() < rig_end, "never came true: %s", #condition);                                     \
-            usleep(200);                                                                                               \
         }                                                                                                              \
     } while (0)
 

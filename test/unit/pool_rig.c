@@ -1,6 +1,6 @@
 #include "unit/pool_rig.h"
 
-#include <check.h>
+#include "unit/suite.h"
 
 enum { STACK = 256 * 1024 };
 
@@ -119,6 +119,14 @@ void pool_rig_stop(struct fake *f)
     pthread_cond_destroy(&f->cond);
 }
 
+struct pyn_pool_stats pool_rig_stats(struct fake *f)
+{
+    struct pyn_pool_stats stats;
+
+    pyn_pool_stats(f->pool, &stats);
+    return stats;
+}
+
 void pool_rig_deliver(struct fake *f, struct task *tasks, int count)
 {
     pthread_mutex_lock(&f->lock);
@@ -130,8 +138,7 @@ void pool_rig_deliver(struct fake *f, struct task *tasks, int count)
 
 void pool_rig_wait_ran(struct fake *f, int count)
 {
-    while (atomic_load(&f->ran) < count)
-        sched_yield();
+    wait_until(atomic_load(&f->ran) >= count);
 }
 
 void pool_rig_init_tasks(struct task *tasks, int count)

@@ -36,6 +36,7 @@ struct fake {
 /* 4 replacements, HELPERS helpers. false: a worker did not start. */
 bool pool_rig_start(struct fake *f, unsigned workers, unsigned main_workers, bool parallel);
 void pool_rig_stop(struct fake *f);
+struct pyn_pool_stats pool_rig_stats(struct fake *f);
 /* A peer sends them. */
 void pool_rig_deliver(struct fake *f, struct task *tasks, int count);
 void pool_rig_wait_ran(struct fake *f, int count);

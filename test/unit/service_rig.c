@@ -76,7 +76,7 @@ int service_rig_peer(struct service_rig *r, const char *name)
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
     ck_assert_int_eq(fcntl(fds[0], F_SETFL, O_NONBLOCK), 0);
     ck_assert_int_eq(pyn_links_add(links, fds[0], name, RIG_PEER_FLAGS), 0);
-    rig_wait_until((l = pyn_links_find(links, name)) != NULL);
+    wait_until((l = pyn_links_find(links, name)) != NULL);
     pyn_link_unref(l);
     return fds[1];
 }

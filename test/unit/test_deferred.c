@@ -80,11 +80,11 @@ START_TEST(as_many_as_may_wait)
     start();
     for (int i = 0; i < 3; i++)
         service_rig_ask(fd, "{call, asyncio, sleep, [3600]" ASYNC);
-    rig_wait_until(says("coroutines int:3"));
+    wait_until(says("coroutines int:3"));
     service_rig_ask(fd, "{call, asyncio, sleep, [3600]" ASYNC);
     service_rig_expect(fd, "{error, {overloaded, 3, 3}}");
     close(fd);
-    rig_wait_until(pyn_links_count(pyn_service_links(rig.service)) == 0);
+    wait_until(pyn_links_count(pyn_service_links(rig.service)) == 0);
     service_rig_stop(&rig);
 }
 END_TEST
@@ -130,7 +130,7 @@ START_TEST(answers)
     ck_assert_ptr_nonnull(strstr(service_rig_next(fd), "tuple/2 atom:error tuple/2 atom:TypeError"));
     service_rig_ask(fd, "{call, builtins, range, [3], #{}, #{async => stream}}");
     ck_assert_ptr_nonnull(service_rig_next(fd));
-    rig_wait_until(says("in_flight int:0"));
+    wait_until(says("in_flight int:0"));
     stop();
 }
 END_TEST
@@ -151,7 +151,7 @@ START_TEST(deadlines)
         ck_assert_uint_ge(pyn_now() - begin, 299 * PYN_MS);
         ck_assert_uint_lt(pyn_now() - begin, 20000 * PYN_MS);
     }
-    rig_wait_until(says("coroutines int:3"));
+    wait_until(says("coroutines int:3"));
     stop();
 }
 END_TEST
@@ -160,10 +160,10 @@ START_TEST(cancelled)
 {
     start();
     service_rig_send(fd, "py", "{'$gen_call', {$P, [alias | $R]}, {call, asyncio, sleep, [3600]" ASYNC "}");
-    rig_wait_until(says("coroutines int:1"));
+    wait_until(says("coroutines int:1"));
     service_rig_send(fd, "py", "{'$gen_cast', {cancel, $R}}");
     ck_assert_ptr_nonnull(strstr(service_rig_next(fd), "tuple/2 atom:error atom:interrupted"));
-    rig_wait_until(says("in_flight int:0"));
+    wait_until(says("in_flight int:0"));
     stop();
 }
 END_TEST
@@ -176,7 +176,7 @@ START_TEST(cancelled_at_once)
     service_rig_send(fd, "py", "{$P, tag, {call, asyncio, sleep, [3600]" ASYNC "}");
     service_rig_send(fd, "py", "{'$gen_cast', {cancel, tag}}");
     ck_assert_ptr_nonnull(strstr(service_rig_next(fd), "atom:tag tuple/2 atom:error atom:interrupted"));
-    rig_wait_until(says("in_flight int:0")); /* the one that nobody waits for ends by its time */
+    wait_until(says("in_flight int:0")); /* the one that nobody waits for ends by its time */
     stop();
 }
 END_TEST
@@ -193,10 +193,10 @@ START_TEST(a_peer_that_goes)
     for (int i = 0; i < 10; i++)
         service_rig_ask(other, "{call, asyncio, sleep, [3600]" ASYNC);
     service_rig_ask(fd, "{call, asyncio, sleep, [1, 7]" ASYNC);
-    rig_wait_until(pyn_links_count(pyn_service_links(rig.service)) == 2);
+    wait_until(pyn_links_count(pyn_service_links(rig.service)) == 2);
     close(other);
     service_rig_expect(fd, "{ok, 7}");
-    rig_wait_until(says("in_flight int:0"));
+    wait_until(says("in_flight int:0"));
     stop();
 }
 END_TEST
@@ -224,7 +224,7 @@ START_TEST(drained)
     service_rig_expect(fd, "ok");
     (void)snprintf(request, sizeof(request), "{call, '__main__', wait, [%d]" ASYNC, ends[0]);
     service_rig_ask(fd, request);
-    rig_wait_until(says("coroutines int:1"));
+    wait_until(says("coroutines int:1"));
     ck_assert_int_eq(pthread_create(&writer, NULL, write_later, &ends[1]), 0);
     ck_assert(pyn_service_drain(rig.service, pyn_now() + 20 * PYN_SECOND));
     service_rig_expect(fd, "{ok, 7}");
@@ -239,7 +239,7 @@ START_TEST(stopped)
 {
     start();
     service_rig_ask(fd, "{call, asyncio, sleep, [3600]" ASYNC);
-    rig_wait_until(says("coroutines int:1"));
+    wait_until(says("coroutines int:1"));
     ck_assert(!pyn_service_drain(rig.service, pyn_now() + 50 * PYN_MS));
     ck_assert(pyn_service_stop(rig.service, pyn_now() + 20 * PYN_SECOND));
     service_rig_expect(fd, "{error, stopping}");
@@ -259,10 +259,10 @@ START_TEST(preferred_workers)
     start();
     for (int i = 0; i < 20; i++)
         service_rig_ask(fd, "{call, asyncio, sleep, [3600]" ASYNC);
-    rig_wait_until(says("coroutines int:20"));
+    wait_until(says("coroutines int:20"));
     ck_assert(says("loops int:1"));
     close(fd);
-    rig_wait_until(pyn_links_count(pyn_service_links(rig.service)) == 0);
+    wait_until(pyn_links_count(pyn_service_links(rig.service)) == 0);
     service_rig_stop(&rig);
 }
 END_TEST

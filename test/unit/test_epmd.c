@@ -112,7 +112,7 @@ START_TEST(a_name_lives_as_long_as_its_socket)
     ck_assert_uint_lt(strlen(text), 8);
     close(other);
     close(fd);
-    epmd_rig_wait_until(atomic_load(&rig.registered) == 0);
+    wait_until(atomic_load(&rig.registered) == 0);
     epmd_rig_stop(&rig);
 }
 END_TEST

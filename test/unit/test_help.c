@@ -37,9 +37,7 @@ START_TEST(a_job_that_helps_waits_for_nobody)
         ck_assert_uint_eq(stats.workers, 2);
     }
     pool_rig_deliver(&f, tasks + 5, 3);
-    do {
-        pyn_pool_stats(f.pool, &stats);
-    } while (stats.queued < 3);
+    wait_until(pool_rig_stats(&f).queued == 3);
     ck_assert_int_eq(f.ran, 0);
     for (int i = 0; i < 5; i++)
         sem_post(&hold);
@@ -69,21 +67,27 @@ START_TEST(a_job_that_helps_waits_for_nobody)
 }
 END_TEST
 
-/* Until the last helper that was started has nothing to do. */
-static void wait_idle(struct fake *f)
+/* The last helper that was started has nothing to do. */
+static bool is_idle(struct fake *f)
 {
     const struct pyn_worker *w = f->pool->workers[f->pool->worker_count - 1];
-    bool idle = false;
+    bool idle;
 
-    while (!idle) {
-        pthread_mutex_lock(&f->pool->lock);
-        idle = w->idle;
-        pthread_mutex_unlock(&f->pool->lock);
-    }
+    pthread_mutex_lock(&f->pool->lock);
+    idle = w->idle;
+    pthread_mutex_unlock(&f->pool->lock);
+    return idle;
 }
 
 /* Its interpreter's only worker is stuck: what waits for it, and what comes later, has helpers; as any job of that
  * interpreter has when the worker is back. */
+/* A reader whose job takes long loses the turn: somebody reads what is there. */
+static unsigned queued_after_a_look(struct fake *f)
+{
+    pyn_pool_watch(f->pool, pyn_now() + PYN_SECOND);
+    return pool_rig_stats(f).queued;
+}
+
 START_TEST(a_stuck_interpreter_is_served)
 {
     struct fake f = {.own_groups = true};
@@ -100,16 +104,13 @@ START_TEST(a_stuck_interpreter_is_served)
     pool_rig_deliver(&f, tasks, 1);
     sem_wait(&began);
     pool_rig_deliver(&f, tasks + 1, 1); /* waits: the worker is only busy */
-    do {
-        pyn_pool_watch(f.pool, pyn_now() + PYN_SECOND);
-        pyn_pool_stats(f.pool, &stats);
-    } while (stats.queued < 1);
-    ck_assert_uint_eq(stats.helpers, 0);
+    wait_until(queued_after_a_look(&f) == 1);
+    ck_assert_uint_eq(pool_rig_stats(&f).helpers, 0);
     ck_assert_int_eq(pyn_pool_replace(f.pool, f.pool->workers[0]), PYN_REPLACED);
     pool_rig_wait_ran(&f, 1);
     /* Again and again by the same one. */
     for (int i = 0; i < 20; i++) {
-        wait_idle(&f);
+        wait_until(is_idle(&f));
         tasks[2] = (struct task){.job = {.group = 1}};
         pool_rig_deliver(&f, tasks + 2, 1);
         pool_rig_wait_ran(&f, 2 + i);
@@ -130,27 +131,34 @@ START_TEST(a_stuck_interpreter_is_served)
 }
 END_TEST
 
+/* All but the one that reads are idle: each has a job then. */
+static bool pushed_to_idle_ones(struct fake *f, struct task *tasks, unsigned count)
+{
+    bool idle;
+
+    pthread_mutex_lock(&f->pool->lock);
+    idle = f->pool->idle_count == count;
+    for (unsigned i = 0; i < count && idle; i++)
+        pyn_pool_push_locked(f->pool, &tasks[i].job, NULL);
+    pthread_mutex_unlock(&f->pool->lock);
+    return idle;
+}
+
 /* Idle workers of the interpreter are on their way: when the first takes its job, the others' need no helpers. */
 START_TEST(workers_that_come_are_enough)
 {
     struct fake f = {0};
     struct task tasks[3];
     struct pyn_pool_stats stats;
-    unsigned idle;
 
     ck_assert(pool_rig_start(&f, 4, 0, true));
     for (int round = 1; round <= 50; round++) {
         pool_rig_init_tasks(tasks, 3);
-        do {
-            pthread_mutex_lock(&f.pool->lock);
-            idle = f.pool->idle_count;
-            for (int i = 0; i < 3 && idle == 3; i++) {
-                tasks[i].job.group = 0;
-                tasks[i].job.helps = true;
-                pyn_pool_push_locked(f.pool, &tasks[i].job, NULL);
-            }
-            pthread_mutex_unlock(&f.pool->lock);
-        } while (idle != 3);
+        for (int i = 0; i < 3; i++) {
+            tasks[i].job.group = 0;
+            tasks[i].job.helps = true;
+        }
+        wait_until(pushed_to_idle_ones(&f, tasks, 3));
         pool_rig_wait_ran(&f, 3 * round);
     }
     pyn_pool_stats(f.pool, &stats);

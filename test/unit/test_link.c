@@ -83,7 +83,7 @@ START_TEST(close_wakes_the_poller)
     rig_start(&rig);
     pyn_link_close(l, "by another thread");
     pyn_link_close(l, "again");
-    rig_wait_until(atomic_load(&rig.downs) == 1);
+    wait_until(atomic_load(&rig.downs) == 1);
     rig_stop(&rig);
     ck_assert_uint_eq(atomic_load(&rig.downs), 1);
     ck_assert_str_eq(rig.reason, "by another thread");

@@ -117,7 +117,7 @@ START_TEST(byte_by_byte)
     }
     for (size_t i = 0; i < bytes.len; i++) {
         rig_write(far, bytes.data + i, 1);
-        pyn_links_poll(rig.ls, RIG_WAIT_MS);
+        pyn_links_poll(rig.ls, WAIT_MS);
         expected = rig.messages;
     }
     ck_assert_uint_eq(expected, 3);

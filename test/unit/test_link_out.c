@@ -127,7 +127,7 @@ START_TEST(all_kinds_of_messages_in_order)
     pyn_link_flush(rig.last_up);
     for (size_t i = 0; i < KINDS; i++)
         check_out(far, kinds[i].own, ext, kinds[i].ext, kinds[i].count);
-    rig_wait_until(atomic_load(&released) == stretches);
+    wait_until(atomic_load(&released) == stretches);
     rig_stop(&rig);
     ck_assert_uint_eq(atomic_load(&released), stretches);
     ck_assert_uint_eq(rig.last_up->waiting, 0);
@@ -252,7 +252,7 @@ START_TEST(a_slow_peer_is_refused_and_not_read)
     rig_start(&rig);
     for (; sent > 0; sent--)
         free(rig_read_frame(far, &n));
-    rig_wait_until(atomic_load(&rig.messages) == 1);
+    wait_until(atomic_load(&rig.messages) == 1);
     rig_stop(&rig);
     ck_assert(rig_is_quiet(far));
     ck_assert_uint_eq(rig.downs, 0);
@@ -399,7 +399,7 @@ START_TEST(threads_send_to_a_dying_link)
         pyn_link_close(l, "by another thread");
     for (int i = 0; i < SENDERS; i++)
         pthread_join(senders[i].thread, NULL);
-    rig_wait_until(atomic_load(&rig.downs) == 1);
+    wait_until(atomic_load(&rig.downs) == 1);
     rig_stop(&rig);
     ck_assert_uint_eq(atomic_load(&released), SENDERS * PER_SENDER / 20);
     ck_assert_int_eq(l->fd, -1);

@@ -229,7 +229,7 @@ START_TEST(adding_wakes_the_poller)
         char name[32];
         snprintf(name, sizeof(name), "n%d@host", i);
         fds[i] = rig_add(&rig, name);
-        rig_wait_until(atomic_load(&rig.ups) == (unsigned)i + 1);
+        wait_until(atomic_load(&rig.ups) == (unsigned)i + 1);
     }
     rig_stop(&rig);
     for (int i = 0; i < 20; i++)
@@ -245,9 +245,9 @@ START_TEST(wake_ends_the_next_poll)
     for (int i = 0; i < 3; i++) {
         pyn_links_wake(rig.ls);
         pyn_links_wake(rig.ls);
-        ck_assert_int_eq(pyn_links_poll(rig.ls, RIG_WAIT_MS), 0);
+        ck_assert_int_eq(pyn_links_poll(rig.ls, WAIT_MS), 0);
     }
-    ck_assert_uint_lt(pyn_now() - start, RIG_WAIT_MS * PYN_MS);
+    ck_assert_uint_lt(pyn_now() - start, WAIT_MS * PYN_MS);
     /* both wakes were for one poll */
     start = pyn_now();
     pyn_links_poll(rig.ls, 30);
@@ -436,7 +436,7 @@ START_TEST(coming_and_going)
     }
     for (int i = 0; i < 4; i++)
         pthread_join(churns[i].thread, NULL);
-    rig_wait_until(pyn_links_count(rig.ls) == 0 && atomic_load(&rig.ups) <= atomic_load(&rig.downs));
+    wait_until(pyn_links_count(rig.ls) == 0 && atomic_load(&rig.ups) <= atomic_load(&rig.downs));
     atomic_store(&stop, true);
     pthread_join(ticker, NULL);
     rig_stop(&rig);

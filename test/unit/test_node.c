@@ -160,14 +160,14 @@ START_TEST(to_the_coordinator)
     a.config.coordinator = "b@127.0.0.1";
     side_start(&a);
     side_start(&b);
-    epmd_rig_wait_until(atomic_load(&a.rig.ups) == 1 && atomic_load(&b.rig.ups) == 1);
+    wait_until(atomic_load(&a.rig.ups) == 1 && atomic_load(&b.rig.ups) == 1);
     l = pyn_node_coordinator(a.node);
     ck_assert_ptr_nonnull(l);
     pyn_link_close(l, "the test wants it");
     pyn_link_unref(l);
-    epmd_rig_wait_until(atomic_load(&a.rig.downs) == 1);
+    wait_until(atomic_load(&a.rig.downs) == 1);
     pyn_node_coordinator_lost(a.node);
-    epmd_rig_wait_until(atomic_load(&a.rig.ups) == 2 && atomic_load(&b.rig.ups) == 2);
+    wait_until(atomic_load(&a.rig.ups) == 2 && atomic_load(&b.rig.ups) == 2);
 }
 END_TEST
 
@@ -179,9 +179,9 @@ START_TEST(to_each_other)
         side_start(&a);
         side_start(&b);
         ck_assert(a.node != NULL && b.node != NULL);
-        epmd_rig_wait_until(pyn_links_count(a.rig.ls) >= 1 && pyn_links_count(b.rig.ls) >= 1 &&
-                            atomic_load(&a.rig.ups) - atomic_load(&a.rig.downs) == 1 &&
-                            atomic_load(&b.rig.ups) - atomic_load(&b.rig.downs) == 1);
+        wait_until(pyn_links_count(a.rig.ls) >= 1 && pyn_links_count(b.rig.ls) >= 1 &&
+                   atomic_load(&a.rig.ups) - atomic_load(&a.rig.downs) == 1 &&
+                   atomic_load(&b.rig.ups) - atomic_load(&b.rig.downs) == 1);
         pyn_node_stop(a.node);
         pyn_node_stop(b.node);
         pyn_node_free(a.node);
@@ -196,7 +196,7 @@ START_TEST(to_each_other)
         pyn_log_set_level(PYN_OFF);
         rig_start(&a.rig);
         rig_start(&b.rig);
-        epmd_rig_wait_until(atomic_load(&epmd.registered) == 0);
+        wait_until(atomic_load(&epmd.registered) == 0);
     }
 }
 END_TEST
@@ -206,11 +206,11 @@ START_TEST(stopped_nodes_stay_askable)
     a.config.coordinator = "b@127.0.0.1";
     side_start(&a);
     side_start(&b);
-    epmd_rig_wait_until(atomic_load(&a.rig.ups) == 1);
+    wait_until(atomic_load(&a.rig.ups) == 1);
     pyn_node_stop_listening(a.node);
     pyn_node_stop(a.node);
     pyn_node_stop(a.node);
-    epmd_rig_wait_until(atomic_load(&epmd.registered) == 1);
+    wait_until(atomic_load(&epmd.registered) == 1);
     ck_assert_str_eq(pyn_node_name(a.node), "a@127.0.0.1");
     ck_assert_uint_eq(pyn_links_count(a.rig.ls), 1); /* links stay */
     pyn_node_coordinator_lost(a.node);

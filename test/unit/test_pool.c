@@ -77,10 +77,8 @@ START_TEST(a_stuck_worker_is_replaced_and_comes_back)
     for (int i = 0; i < 5; i++)
         sem_post(&hold);
     pool_rig_wait_ran(&f, 5);
-    do {
-        pyn_pool_stats(f.pool, &stats);
-    } while (stats.stuck > 0);
-    ck_assert_uint_eq(stats.stuck_total, 5);
+    wait_until(pool_rig_stats(&f).stuck == 0);
+    ck_assert_uint_eq(pool_rig_stats(&f).stuck_total, 5);
     ck_assert(pyn_pool_has_group(f.pool, 0, false));
     pool_rig_stop(&f);
 }
@@ -89,8 +87,7 @@ END_TEST
 static void run_one(struct fake *f, struct task *t)
 {
     pool_rig_deliver(f, t, 1);
-    while (atomic_load(&t->ran_by) == 0)
-        sched_yield();
+    wait_until(atomic_load(&t->ran_by) != 0);
 }
 
 static void ignores(void *ctx, struct pyn_worker *w, struct pyn_job *job)
@@ -227,8 +224,7 @@ START_TEST(the_one_to_bind_is_chosen)
 
     ck_assert(pool_rig_start(&f, 4, 0, true));
     for (int i = 0; i < 20; i++) {
-        while (atomic_load(&f.pool->idle_count) < 3) /* the fourth one reads */
-            sched_yield();
+        wait_until(atomic_load(&f.pool->idle_count) == 3); /* the fourth one reads */
         pool_rig_init_tasks(bind, 1);
         bind[0].bind = 1;
         bind[0].job.binds = true;
@@ -297,6 +293,12 @@ START_TEST(the_main_lane_has_its_own_workers)
 }
 END_TEST
 
+static int ran_after_a_look(struct fake *f)
+{
+    pyn_pool_watch(f->pool, pyn_now());
+    return atomic_load(&f->ran);
+}
+
 /* A long job on the leader: without the watchdog what came with it would wait. */
 START_TEST(the_watchdog_deposes_a_busy_leader)
 {
@@ -308,13 +310,10 @@ START_TEST(the_watchdog_deposes_a_busy_leader)
     pool_rig_init_tasks(tasks, 40);
     pool_rig_hold(tasks, &hold, &began);
     ck_assert(pool_rig_start(&f, 2, 0, false));
-    do { /* until a worker has taken the turn over from the io thread */
-        pyn_pool_stats(f.pool, &stats);
-    } while (stats.io_reads);
+    wait_until(!pool_rig_stats(&f).io_reads); /* a worker has taken the turn over */
     pool_rig_deliver(&f, tasks, 40);
     sem_wait(&began);
-    while (atomic_load(&f.ran) < 39)
-        pyn_pool_watch(f.pool, pyn_now());
+    wait_until(ran_after_a_look(&f) == 39);
     pyn_pool_stats(f.pool, &stats);
     ck_assert_uint_ge(stats.deposed, 1);
     ck_assert_uint_eq(stats.busy, 1);

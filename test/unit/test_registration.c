@@ -72,7 +72,7 @@ START_TEST(the_reason_is_not_lost)
     epmd_rig_start(&rig, 0, EPMD_RIG_GARBAGE_ONCE);
     ck_assert_ptr_null(start(rig.port, FIRST_MS, &result));
     ck_assert_int_eq(result, PYN_EPMD_BROKEN);
-    epmd_rig_wait_until(atomic_load(&rig.requests) >= 2);
+    wait_until(atomic_load(&rig.requests) >= 2);
     epmd_rig_stop(&rig);
 }
 END_TEST
@@ -105,7 +105,7 @@ START_TEST(registered_as_long_as_it_lives)
     ck_assert_uint_eq(pyn_registration_creation(r), 1000);
     ck_assert_uint_eq(atomic_load(&rig.registered), 1);
     stop(r);
-    epmd_rig_wait_until(atomic_load(&rig.registered) == 0);
+    wait_until(atomic_load(&rig.registered) == 0);
     epmd_rig_stop(&rig);
 }
 END_TEST
@@ -123,7 +123,7 @@ START_TEST(again_when_epmd_comes_back)
     for (int i = 0; i < 3; i++) {
         epmd_rig_stop(&rig);
         epmd_rig_start(&rig, port, EPMD_RIG_GOOD);
-        epmd_rig_wait_until(atomic_load(&rig.registered) == 1);
+        wait_until(atomic_load(&rig.registered) == 1);
         ck_assert_uint_eq(pyn_registration_creation(r), 1000);
     }
     stop(r);
@@ -144,10 +144,10 @@ START_TEST(epmd_may_come_late)
     ck_assert_msg(r != NULL, "%s", error);
     epmd_rig_stop(&rig);
     epmd_rig_start(&rig, port, EPMD_RIG_RUDE);
-    epmd_rig_wait_until(atomic_load(&rig.requests) >= 2);
+    wait_until(atomic_load(&rig.requests) >= 2);
     epmd_rig_stop(&rig);
     epmd_rig_start(&rig, port, EPMD_RIG_GOOD);
-    epmd_rig_wait_until(atomic_load(&rig.registered) == 1);
+    wait_until(atomic_load(&rig.registered) == 1);
     stop(r);
     epmd_rig_stop(&rig);
 }
@@ -165,7 +165,7 @@ START_TEST(stopped_while_it_tries)
     ck_assert_msg(r != NULL, "%s", error);
     epmd_rig_stop(&rig);
     epmd_rig_start(&rig, port, EPMD_RIG_SILENT);
-    epmd_rig_wait_until(atomic_load(&rig.requests) >= 1);
+    wait_until(atomic_load(&rig.requests) >= 1);
     stop(r); /* hangs when the wait does not see it */
     epmd_rig_stop(&rig);
 }

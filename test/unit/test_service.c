@@ -125,7 +125,7 @@ START_TEST(a_peer_that_goes)
     service_rig_ask(fd, "info"); /* answered: what was before it has been read */
     ck_assert_ptr_nonnull(strstr(service_rig_next(fd), "in_flight int:1"));
     close(fd);
-    rig_wait_until(pyn_links_count(pyn_service_links(rig.service)) == 0);
+    wait_until(pyn_links_count(pyn_service_links(rig.service)) == 0);
     stop();
 }
 END_TEST

@@ -8,7 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { HURRY = 7, WAIT_MS = 10000 };
+enum { HURRY = 7 };
 
 static const int touched[] = {SIGPIPE, SIGTERM, SIGINT};
 static struct sigaction before[3]; /* Check has handlers of its own */

@@ -5,22 +5,18 @@
 
 static struct fake f;
 
-/* Waits until a worker reads and another one is idle; returns that one. */
-static struct pyn_worker *wait_calm(void)
+/* The idle worker, while another one reads. */
+static struct pyn_worker *calm_one(void)
 {
     struct pyn_worker *idle;
-    bool calm;
 
-    do {
-        pthread_mutex_lock(&f.pool->lock);
-        idle = f.pool->idle;
-        calm = idle && f.pool->leader && f.pool->leader != &f.pool->io;
-        pthread_mutex_lock(&f.lock);
-        calm = calm && f.polling == 1;
-        pthread_mutex_unlock(&f.lock);
-        pthread_mutex_unlock(&f.pool->lock);
-        sched_yield();
-    } while (!calm);
+    pthread_mutex_lock(&f.pool->lock);
+    idle = f.pool->leader && f.pool->leader != &f.pool->io ? f.pool->idle : NULL;
+    pthread_mutex_lock(&f.lock);
+    if (f.polling != 1)
+        idle = NULL;
+    pthread_mutex_unlock(&f.lock);
+    pthread_mutex_unlock(&f.pool->lock);
     return idle;
 }
 
@@ -30,6 +26,7 @@ START_TEST(what_is_for_all_does_not_wait_for_one)
 {
     struct task tasks[2];
     struct task *own = &tasks[_i], *any = &tasks[1 - _i];
+    struct pyn_worker *idle;
     sem_t hold, began;
 
     f = (struct fake){.own_groups = true};
@@ -38,7 +35,8 @@ START_TEST(what_is_for_all_does_not_wait_for_one)
         atomic_store(&f.ran, 0);
         pool_rig_init_tasks(tasks, 2);
         pool_rig_hold(own, &hold, &began);
-        own->job.group = wait_calm()->group;
+        wait_until((idle = calm_one()) != NULL);
+        own->job.group = idle->group;
         any->estimate = PYN_SECOND; /* so that it goes through the queue */
         pool_rig_deliver(&f, tasks, 2);
         sem_wait(&began);
@@ -139,6 +137,12 @@ static void nest_poll(void *ctx, bool eager)
         ck_assert(pyn_pool_nest(n.pool, n.asker, &n.outer, &n.inner));
 }
 
+static int readers_after_a_look(void)
+{
+    pyn_pool_watch(n.pool, pyn_now());
+    return atomic_load(&n.polling);
+}
+
 START_TEST(somebody_reads_while_a_nested_job_runs)
 {
     const struct pyn_pool_config config = {2, 0, 1, 1, true, 256 * 1024};
@@ -158,10 +162,7 @@ START_TEST(somebody_reads_while_a_nested_job_runs)
     pthread_mutex_unlock(&n.lock);
     while (sem_wait(&n.began) != 0)
         ;
-    while (atomic_load(&n.polling) == 0) { /* for ever, where the turn is with the one that runs the job */
-        pyn_pool_watch(n.pool, pyn_now());
-        sched_yield();
-    }
+    wait_until(readers_after_a_look() > 0); /* never, where the turn is with the one that runs the job */
     sem_post(&n.hold);
     ck_assert(pyn_pool_stop(n.pool, PYN_NEVER, NULL));
     pyn_pool_free(n.pool);

@@ -164,14 +164,19 @@ static void start(struct fake *f, unsigned workers)
     ck_assert_ptr_nonnull(f->pool);
 }
 
+static int ran_after_a_look(struct fake *f)
+{
+    pyn_pool_watch(f->pool, pyn_now()); /* a leader that blocks in an event loop loses the turn */
+    return atomic_load(&f->ran);
+}
+
 static void run(struct fake *f, struct task *t, int jobs)
 {
     pthread_mutex_lock(&f->lock);
     pyn_queue_push(&f->inbox, &t->job);
     pthread_cond_broadcast(&f->cond);
     pthread_mutex_unlock(&f->lock);
-    while (atomic_load(&f->ran) < jobs)
-        pyn_pool_watch(f->pool, pyn_now()); /* a leader that blocks in an event loop loses the turn */
+    wait_until(ran_after_a_look(f) >= jobs);
     ck_assert(pyn_pool_stop(f->pool, PYN_NEVER, NULL));
     pyn_pool_free(f->pool);
     pthread_mutex_destroy(&f->lock);
