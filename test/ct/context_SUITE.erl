@@ -62,8 +62,8 @@ bad_input(_) ->
     [{error, {bad_option, O}} = py:bind(O) || O <- [old, <<"new">>, 1]],
     [{error, {bad_function, F}} = py:with_context(F) || F <- [x, fun lists:map/2]],
     %% Of a pynode that is not there, and of one that has no such context.
-    Nowhere = {py_context, 'nobody@nowhere', 1, self()},
-    {error, {nodedown, 'nobody@nowhere'}} = py:ctx_eval(Nowhere, <<"1">>),
+    Nowhere = {py_context, 'nobody@-nowhere', 1, self()},
+    {error, {nodedown, 'nobody@-nowhere'}} = py:ctx_eval(Nowhere, <<"1">>),
     Unknown = {py_context, app_ct:pynode(), 1, self()},
     {error, context_lost} = py:ctx_eval(Unknown, <<"1">>),
     {error, context_lost} = py_context:interrupt(Unknown),

@@ -148,9 +148,9 @@ no_answer(_Config) ->
     receive M -> error({unexpected, M}) after 100 -> ok end.
 
 down(_Config) ->
-    ok = app_ct:start([{nodes, ['py_nowhere@nohost', local]} | app_ct:workers(1)]),
+    ok = app_ct:start([{nodes, ['py_nowhere@-nohost', local]} | app_ct:workers(1)]),
     ?assertMatch([#{status := down}, #{status := up}], lists:sort(maps:values(py:info()))),
-    ?assertEqual(#{status => down}, maps:get('py_nowhere@nohost', py:info())),
+    ?assertEqual(#{status => down}, maps:get('py_nowhere@-nohost', py:info())),
     app_ct:stop(),
     ?assertEqual(#{}, py:info()),
     ok = app_ct:start([{max_concurrent, 32} | app_ct:workers(2)]).
@@ -225,7 +225,7 @@ code(_Config) ->
 %% Without a node there is none to name.
 lost(_Config) ->
     true = register(telemetry_handler, self()),
-    {error, {nodedown, 'no@where'}} = py:call(math, sqrt, [16], #{}, #{node => 'no@where'}),
+    {error, {nodedown, 'no@-where'}} = py:call(math, sqrt, [16], #{}, #{node => 'no@-where'}),
     {start, _, _, _} = event(),
     ?assertMatch({exception, _, _, #{error := nodedown, node := undefined}}, event()),
     no_event().

@@ -44,8 +44,8 @@ bad_input(_Config) ->
     ?assertMatch({ok, [{error, {not_text, {m}}}, {error, {not_text, 5}}]}, py:parallel([{{m}, f, []}, {m, 5, []}])),
     ?assertMatch({ok, [{error, {'ModuleNotFoundError', _}}, {error, {'AttributeError', _}}]},
                  py:parallel([{no_such_module, f, []}, {math, no_such_function, []}])),
-    ?assertMatch({ok, [{error, {nodedown, 'no@where'}}, {error, {nodedown, 'no@where'}}]},
-                 py:parallel([{math, sqrt, [1]}, {math, sqrt, [1]}], #{node => 'no@where'})).
+    ?assertMatch({ok, [{error, {nodedown, 'no@-where'}}, {error, {nodedown, 'no@-where'}}]},
+                 py:parallel([{math, sqrt, [1]}, {math, sqrt, [1]}], #{node => 'no@-where'})).
 
 specification(_Config) ->
 {ok, Results} = py:parallel([

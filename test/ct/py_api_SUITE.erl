@@ -104,7 +104,7 @@ bad_options(_Config) ->
               #{node => <<"x">>}, 1 bsl 70]],
     [{error, {bad_option, _}} = py:eval(<<"1">>, #{}, O) || O <- [-1, soon, #{timeout => x}]],
     {error, {bad_option, _}} = py:exec(<<"1">>, soon),
-    {error, _} = py:call(math, sqrt, [16], #{}, #{node => 'no_such_node@nowhere'}).
+    {error, _} = py:call(math, sqrt, [16], #{}, #{node => 'no_such_node@-nowhere'}).
 
 errors(_Config) ->
     {error, {'ModuleNotFoundError', _}} = py:call(no_such_module, f, []),

@@ -59,8 +59,8 @@ bad_starts(_Config) ->
     {[], {error, {'NameError', _}}} = items(start('__main__', no_such_function_here, [])),
     {[], {error, {'TypeError', _}}} = items(start(t_streams, count, [])),
     {[], {error, {'TypeError', _}}} = items(start(t_streams, count, [1, 2, 3])),
-    {[], {error, {nodedown, nowhere@nowhere}}} =
-        items(start(t_streams, count, [1], #{}, #{node => nowhere@nowhere})),
+    {[], {error, {nodedown, 'nowhere@-nowhere'}}} =
+        items(start(t_streams, count, [1], #{}, #{node => 'nowhere@-nowhere'})),
     nothing_left().
 
 %% From a node that has none of our code.
