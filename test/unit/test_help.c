@@ -79,8 +79,6 @@ static bool is_idle(struct fake *f)
     return idle;
 }
 
-/* Its interpreter's only worker is stuck: what waits for it, and what comes later, has helpers; as any job of that
- * interpreter has when the worker is back. */
 /* A reader whose job takes long loses the turn: somebody reads what is there. */
 static unsigned queued_after_a_look(struct fake *f)
 {
@@ -88,6 +86,8 @@ static unsigned queued_after_a_look(struct fake *f)
     return pool_rig_stats(f).queued;
 }
 
+/* Its interpreter's only worker is stuck: what waits for it, and what comes later, has helpers; as any job of that
+ * interpreter has when the worker is back. */
 START_TEST(a_stuck_interpreter_is_served)
 {
     struct fake f = {.own_groups = true};
