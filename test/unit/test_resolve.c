@@ -34,8 +34,8 @@ static void *say_path(void *path)
     return NULL;
 }
 
-/* The thread sanitizer has a thread of its own when there has been one of ours, which is counted for a moment longer than
- * it can be waited for. */
+/* The thread sanitizer has a thread of its own when there has been one of ours, and that one is counted for a moment
+ * after it was joined. */
 static void setup(void)
 {
     char path[64] = "";
