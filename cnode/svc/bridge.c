@@ -87,8 +87,10 @@ static enum pyn_rpc_result may_ask(const struct pyn_request *run, bool beside)
     return run && run->depth >= PYN_MAX_NESTING ? PYN_RPC_TOO_DEEP : PYN_RPC_DOWN;
 }
 
-/* Enters it in the table; NULL: no coordinator, or the table is full. Steals run. */
-static struct pyn_rpc *new_rpc(struct pyn_rpc_table *t, struct pyn_request *run, bool beside, struct pyn_notify *notify)
+/* Enters it in the table, complete: the guard and the reader find it there. NULL: no coordinator, or the table is full.
+ * Steals run. */
+static struct pyn_rpc *new_rpc(struct pyn_rpc_table *t, struct pyn_request *run, bool beside,
+                               enum pyn_rpc_target target, struct pyn_notify *notify)
 {
     struct pyn_rpc *r = calloc(1, sizeof(*r));
 
@@ -102,6 +104,8 @@ static struct pyn_rpc *new_rpc(struct pyn_rpc_table *t, struct pyn_request *run,
     r->worker = notify ? NULL : pyn_run_worker();
     r->run = run;
     r->beside = beside;
+    r->target = target;
+    r->late = run && !beside && pyn_streaming_sends(run) && pyn_request_is_answered(run);
     pthread_cond_init(&r->cond, NULL);
     r->link = t->service->node ? pyn_node_coordinator(t->service->node) : NULL;
     if (r->link && pyn_rpc_insert(t, r))
@@ -123,11 +127,9 @@ static struct pyn_rpc *bridge_open(void *ctx, enum pyn_rpc_target target, struct
         pyn_request_unref(run);
         return NULL;
     }
-    r = new_rpc(t, run, beside, notify);
+    r = new_rpc(t, run, beside, target, notify);
     if (!r)
         return NULL;
-    r->target = target;
-    r->late = run && !beside && pyn_streaming_sends(run) && pyn_request_is_answered(run);
     if (run && !beside)
         atomic_fetch_add(&run->asking, 1);
     if (!notify && target == PYN_RPC_CALL && (r->loop = pyn_runner_loop())) /* before the callback can begin */
