@@ -21,6 +21,7 @@ struct pyn_notify {
     struct pyn_rpc *done, **done_end;
 };
 
+/* What others than the asker read (the guard, who reads messages) is set before it is in the table, or guarded. */
 struct pyn_rpc {
     struct pyn_rpc *next; /* in the bucket */
     uint64_t id;

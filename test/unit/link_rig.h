@@ -69,14 +69,7 @@ uint8_t *rig_read_frame(int fd, size_t *n);
 /* Nothing can be read there now. */
 bool rig_is_quiet(int fd);
 
-/* Polls until the condition holds; fails the test when it takes too long. */
-#define rig_poll_until(r, condition)                                                                                   \
-    do {                                                                                                               \
-        uint64_t rig_end = pyn_now() + WAIT_MS * PYN_MS;                                                               \
-        while (!(condition)) {                                                                                         \
-            ck_assert_msg(pyn_now() < rig_end, "never came true: %s", #condition);                                     \
-            pyn_links_poll((r)->ls, 20);                                                                               \
-        }                                                                                                              \
-    } while (0)
+/* By polling. */
+#define rig_poll_until(r, condition) wait_until_by(pyn_links_poll((r)->ls, 20), condition, #condition)
 
 #endif

@@ -15,15 +15,18 @@ int suite_run(Suite *s);
 /* All in this process: there is one Python for the whole program. */
 int suite_run_here(Suite *s);
 
-/* Beside the threads that make it true; fails the test when it takes too long. One that looks again and again without
- * sleeping could keep them out for ever where only one thread runs at a time, as under valgrind. */
-#define wait_until(condition)                                                                                          \
+/* Does the step until the condition holds; fails the test, and shows the text, when it takes too long. */
+#define wait_until_by(step, condition, text)                                                                           \
     do {                                                                                                               \
         uint64_t wait_until_end = pyn_now() + WAIT_MS * PYN_MS;                                                        \
         while (!(condition)) {                                                                                         \
-            ck_assert_msg(pyn_now() < wait_until_end, "never came true: %s", #condition);                              \
-            usleep(200);                                                                                               \
+            ck_assert_msg(pyn_now() < wait_until_end, "never came true: %s", text);                                    \
+            step;                                                                                                      \
         }                                                                                                              \
     } while (0)
+
+/* Beside the threads that make it true. One that looks again and again without sleeping could keep them out for ever
+ * where only one thread runs at a time, as under valgrind. */
+#define wait_until(condition) wait_until_by(usleep(200), condition, #condition)
 
 #endif
